@@ -5,8 +5,8 @@ import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-
 from pkgutil import resolve_name
+
 import pytest
 import torch
 from chopmix.data.datasets.mixture import Mixture
@@ -18,12 +18,12 @@ from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
 from chopmix.files.reading import DataError
-from chopmix.inference import evaluation
 from chopmix.inference import items as generated
 from chopmix.inference.evaluation import measured, with_columns
 from chopmix.inference.evaluators.attribution import measure_attribution
 from chopmix.inference.items import chain_of
 from chopmix.inference.pages import samples_with
+from chopmix.inference.trained import TrainedModel
 from chopmix.tasks.base import with_targets
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
@@ -86,6 +86,11 @@ SOURCES = st.lists(st.lists(ROWS, min_size=1, max_size=4), min_size=1, max_size=
 """The samples of one to three sources; most samples have missing inputs or targets."""
 
 
+def trained_of(experiment, **options):
+    """Return the model of an experiment with all its tasks."""
+    return TrainedModel(model=experiment.model, tasks=experiment.data.tasks, **options)
+
+
 def split_of(experiment, sources):
     """Returns the validation split of a mixture of these sources, or of a single source without a mixture."""
     named = {f"s{number}": rows for number, rows in enumerate(sources)}
@@ -137,7 +142,7 @@ def test_every_task_is_measured_on_the_samples_and_inputs_that_it_needs(experime
     """For each source and for all: no task reads an input that another one hides, or an input that is not named."""
     split = split_of(experiment, sources)
     experiment.model.eval()
-    measurement = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, rows=rows, inputs=inputs, generated=0)
+    measurement = measured(trained_of(experiment), split, rows=rows, inputs=inputs, generated=0)
     objective = 0.0
     for name, task in experiment.data.tasks.items():
         costs = one_by_one(experiment, split, name, "abc" if inputs is None else inputs)
@@ -212,7 +217,7 @@ def test_items_are_generated_and_chains_are_measured_for_samples_with_an_item(ex
     }
     if not all(map(any, has_item.values())):
         return
-    measurement = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, inputs=inputs, generated=some)
+    measurement = measured(trained_of(experiment), split, inputs=inputs, generated=some)
     for name in ("first", "write"):
         assert measurement.whole[name].counts["judged"] == min(some, sum(has_item[name]))
         assert measurement.samples[f"val/{name}/exact_match"] == measurement.metrics[f"val/{name}/judged"]
@@ -238,9 +243,7 @@ def test_items_are_generated_and_chains_are_measured_for_samples_with_an_item(ex
 def test_samples_with_an_item_are_judged_although_they_are_rare(experiment):
     """Only the last 3 of 300 samples have an item: all 3 are judged, although an even choice of 4 samples has none."""
     rows = [{"a": "ab", "label": "u"}] * 297 + [{"a": "a", "c": "b", "b": "c", "label": "u"}] * 3
-    measurement = measured(
-        experiment.model, experiment.data.tasks, split_of(experiment, [rows]), names=["write"], generated=4
-    )
+    measurement = measured(trained_of(experiment), split_of(experiment, [rows]), names=["write"], generated=4)
     assert measurement.metrics["val/write/judged"] == 3 == measurement.samples["val/write/exact_match"]
     assert measurement.samples["val/write/loss"] == 3
 
@@ -248,9 +251,7 @@ def test_samples_with_an_item_are_judged_although_they_are_rare(experiment):
 def test_the_number_of_measured_chains_is_limited_and_reported(experiment, monkeypatch):
     monkeypatch.setattr(generated, "CHAINS", 5)
     monkeypatch.setattr("chopmix.inference.evaluation.CHAINS", 5)
-    measurement = measured(
-        experiment.model, experiment.data.tasks, split_of(experiment, [[{"b": "ab"}] * 9]), names=["second"]
-    )
+    measurement = measured(trained_of(experiment), split_of(experiment, [[{"b": "ab"}] * 9]), names=["second"])
     assert measurement.metrics["val/second/chain_samples"] == 5 == measurement.samples["val/second/chain"]
     assert measurement.samples["val/second/loss"] == 9
 
@@ -265,9 +266,9 @@ def test_a_split_without_a_target_is_an_error_and_not_a_loss_of_zero(experiment)
 def test_the_hidden_tokens_of_a_task_do_not_depend_on_other_tasks(experiment):
     """The loss of a task is the same with and without other tasks."""
     split = split_of(experiment, [[{"a": "abc", "b": "cab", "c": "b", "label": "u", "y": 1.0}] * 3])
-    together = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, generated=0)
+    together = measured(trained_of(experiment), split, generated=0)
     for name in experiment.data.tasks:
-        alone = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, names=[name], generated=0)
+        alone = measured(trained_of(experiment), split, names=[name], generated=0)
         assert alone.whole.keys() == {name}
         assert alone.whole[name].metrics["loss"] == pytest.approx(together.whole[name].metrics["loss"], rel=1e-6)
 
@@ -279,7 +280,7 @@ def test_items_that_do_not_fit_count_in_no_metric(experiment):
     split = open_split(
         config, Rows(rows=rows), "val", experiment.data.choppers, experiment.data.tasks, say=lambda text: None
     )
-    result = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, names=["second"]).whole["second"]
+    result = measured(trained_of(experiment), split, names=["second"]).whole["second"]
     assert result.samples == result.counts["chain_samples"] == 2
     for metric in ("loss", "chain"):
         bits = result.metrics[f"{'bound' if metric == 'loss' else metric}_bits_per_byte"]
@@ -354,9 +355,7 @@ def measured_by_two(experiment, split, **options):
 
     def run(rank):
         try:
-            return measured(
-                experiment.model, experiment.data.tasks, split, processes=Pair(rank, barrier, box), **options
-            )
+            return measured(trained_of(experiment, processes=Pair(rank, barrier, box)), split, **options)
         except (ValueError, ElsewhereError) as error:
             return error
 
@@ -372,7 +371,7 @@ def test_two_processes_measure_the_same_as_one(experiment):
     ]
     split = split_of(experiment, sources)
     experiment.model.eval()
-    alone = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, rows=2, generated=3)
+    alone = measured(trained_of(experiment), split, rows=2, generated=3)
     for each in measured_by_two(experiment, split, rows=2, generated=3):
         assert each.metrics == pytest.approx(alone.metrics, rel=1e-5, nan_ok=True) and each.samples == alone.samples
 
@@ -410,7 +409,7 @@ def test_a_sample_without_the_source_is_not_compared(tmp_path):
     experiment = assemble(config, Processes.start("cpu"), Progress(1))
     rows = [{"a": "abc", "c": "b"}, {"b": "a", "c": "b"}, {"a": "b", "c": "bca"}, {"a": "cab"}, {"c": "a", "b": "b"}]
     split = open_split(config, Rows(rows=rows), "val", experiment.data.choppers, experiment.data.tasks)
-    measurement = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, rows=2)
+    measurement = measured(trained_of(experiment), split, rows=2)
     assert (
         measurement.metrics["val/judged"] == 2
         and measurement.samples["val/wer"] == 2

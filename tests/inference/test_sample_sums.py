@@ -10,11 +10,10 @@ from chopmix.experiment.build import open_split
 from chopmix.files.reading import DataError
 from chopmix.inference.evaluation import measured
 from chopmix.inference.sample_sums import FORMAT, About, SplitSums, TaskSums, as_bytes, compact, file_of, read_sums
-from chopmix.inference.trained import TrainedModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_evaluation import Rows, experiment, measured_by_two, split_of  # noqa: F401
+from test_evaluation import Rows, experiment, measured_by_two, split_of, trained_of  # noqa: F401
 
 NAMES = st.text(min_size=1, max_size=9)
 UNITS = st.none() | NAMES | st.integers(-9, 9) | st.booleans()
@@ -111,7 +110,7 @@ def test_a_changed_byte_raises_a_message_or_gives_other_sums(tmp_path_factory, p
 def test_two_processes_have_the_sums_of_one(experiment):  # noqa: F811
     split = split_of(experiment, [[{"a": "ab", "b": "c"}] * 3, [{"b": "abc", "c": "a", "label": "u"}] * 4])
     experiment.model.eval()
-    alone = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, rows=2, generated=2, detail="samples")
+    alone = measured(trained_of(experiment), split, rows=2, generated=2, detail="samples")
     for each in measured_by_two(experiment, split, rows=2, generated=2, detail="samples"):
         assert each.by_sample.keys() == alone.by_sample.keys()
         for name, sums in alone.by_sample.items():
@@ -125,5 +124,5 @@ def test_a_batch_of_bad_samples_has_no_sums(experiment):  # noqa: F811
     """An earlier version ended with `zip() argument 3 is longer than arguments 1-2` if no sample could be read."""
     config = replace(experiment.config, data=replace(experiment.config.data, bad_share=1.0))
     split = open_split(config, Rows(rows=[{"a": 7}] * 3), "val", experiment.data.choppers, experiment.data.tasks)
-    measurement = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, rows=2, generated=0, detail="samples")
+    measurement = measured(trained_of(experiment), split, rows=2, generated=0, detail="samples")
     assert all(not len(sums.numbers) for sums in measurement.by_sample.values())
