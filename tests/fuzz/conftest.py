@@ -1,10 +1,10 @@
-"""`pytest tests/fuzz --inputs 10000`: how many inputs a format is tried with, and what became of them.
+"""The options, fixtures and table of results of the fuzz tests, for example `pytest tests/fuzz --inputs 10000`.
 
-Of 50 inputs, the default, it is always the same 50; of another number they are drawn at random, and the seed is told
-(`--hypothesis-seed` repeats it). `--survey` goes on after a failure and lists every distinct one, each with its
-shortest input, where otherwise hypothesis looks for the smallest input of each. The input in progress stands in
-`last_input.txt` of a folder `chopmix-fuzz-...` in /dev/shm (else in the temporary folder), which is left there should
-the process not survive it.
+The default is 50 inputs for each format, always the same. Any other number of inputs is drawn at random, and the seed
+is printed (`--hypothesis-seed` repeats it). `--survey` continues after a failure and lists every distinct failure with
+its shortest input; without it hypothesis looks for the smallest input of each failure. The current input is in
+`last_input.txt` of a folder `chopmix-fuzz-...` in /dev/shm (or in the temporary folder). The folder remains if the
+process does not survive the input.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEFAULT = 50
 
 
 def pytest_addoption(parser):
-    """Registered only where this folder is named on the command line; elsewhere the defaults hold."""
+    """The options exist only if this folder is named on the command line; otherwise their defaults are used."""
     group = parser.getgroup("fuzz")
     group.addoption("--inputs", type=int, default=DEFAULT, metavar="N", help="inputs that each format is fuzzed with")
     group.addoption("--survey", action="store_true", help="fuzz on after a failure and list all distinct ones")
@@ -31,7 +31,9 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     import fuzzed
 
-    config.addinivalue_line("filterwarnings", "ignore:Generating overly large repr")  # nobody reads that of a strategy
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Generating overly large repr"
+    )  # nobody reads the repr of a strategy
     count = config.getoption("inputs", DEFAULT)
     if count != DEFAULT and config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
@@ -47,7 +49,7 @@ def pytest_report_header():
 
 
 def how_many():
-    """How many inputs, and how they are drawn."""
+    """Returns how many inputs there are, and how they are drawn."""
     import fuzzed
 
     drawn = "always the same" if fuzzed.SEED is None else f"drawn with --hypothesis-seed={fuzzed.SEED}"
@@ -55,12 +57,12 @@ def how_many():
 
 
 MEMORY = Path("/dev/shm")
-"""Where files cost no time: an input makes a hundred, and takes them away again."""
+"""A folder in memory, where files are fast: one input writes about a hundred files and deletes them."""
 
 
 @pytest.fixture(scope="session")
 def whole_judge(request):
-    """The judge of all tests of this process, beside good samples."""
+    """The judge of all tests of this process, and good samples in its folder `data`."""
     from chopmix.experiment import assemble, read_ahead
     from judged import Judge
     from tiny import write_data
@@ -71,7 +73,7 @@ def whole_judge(request):
     )  # no worker processes: they send pickled messages, and the judge sees only this process
     patch.setattr(assemble, "number_of_workers", lambda *arguments: 0 * count(*arguments))
     patch.setattr(read_ahead, "LEAST", 2**60)
-    multiprocessing.util.get_temp_dir()  # kept to the end of the process: not to be in the home, which is gone before
+    multiprocessing.util.get_temp_dir()  # is needed until the end of the process, when the home is already deleted
     home = Path(tempfile.mkdtemp(prefix="chopmix-fuzz-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
     judge = Judge(home, survey=request.config.getoption("survey", False))
     write_data(home / "data")
@@ -83,7 +85,7 @@ def whole_judge(request):
 
 @pytest.fixture(scope="session")
 def published(whole_judge):
-    """The files of a good directory of every kind of published model, by its kind."""
+    """The files of a valid directory of every kind of published model, by kind."""
     from judged import at_home
     from published import write_directories
 
@@ -95,30 +97,30 @@ def published(whole_judge):
 
 @pytest.fixture
 def judge(whole_judge):
-    """The judge, while the process stands in its home; after a survey it fails the test that had failures."""
+    """The judge, with its home as the working folder. In a survey, a test with new failures fails at its end."""
     from judged import at_home
 
-    before = dict(whole_judge.found)
+    before = dict(whole_judge.failures)
     with at_home(whole_judge.home):
         yield whole_judge
-    if new := [known for known in whole_judge.found if known not in before]:
+    if new := [failure for failure in whole_judge.failures if failure not in before]:
         pytest.fail(f"{len(new)} distinct failures, listed below", pytrace=False)
 
 
 def pytest_sessionfinish(session):
-    """A worker of pytest-xdist sends its results to the process that prints."""
+    """A worker of pytest-xdist sends its results to the process that prints them."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["fuzz"] = session.config.stash[RESULTS]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    """What a worker sent."""
+    """Collect the results that a worker sent."""
     node.config.stash[RESULTS].extend(getattr(node, "workeroutput", {}).get("fuzz", []))
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """The table of what became of the inputs, and the failures of a survey."""
+    """Print how many inputs of each format were accepted, refused or failed, and the failures of a survey."""
     from judged import FORMATS, Counts
 
     results = config.stash[RESULTS]
@@ -134,5 +136,5 @@ def pytest_terminal_summary(terminalreporter, config):
         if counts.tried:
             print_line(f"{name:<16}{counts.tried:>8}{counts.accepted:>10}{counts.refused:>9}{counts.foreign:>9}"
                        f"{counts.hangs:>7}{counts.others:>8}")  # fmt: skip
-    for known, (count, shown) in (item for _, found in results for item in found.items()):
-        print_line(f"\n{count} x {known}\n    {shown if len(shown) < 6000 else shown[:6000] + '...'}")
+    for failure, (count, shown) in (item for _, failures in results for item in failures.items()):
+        print_line(f"\n{count} x {failure}\n    {shown if len(shown) < 6000 else shown[:6000] + '...'}")

@@ -1,4 +1,4 @@
-"""How a fuzz test is run, and how inputs are drawn: files, texts and trees of good ones, changed here and there."""
+"""The decorator of fuzz tests, and strategies that draw inputs: valid files, texts and trees with some changes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 COUNT = 50
-"""Inputs a format; set by conftest.py."""
+"""The number of inputs for each format; set by conftest.py."""
 SEED: str | None = None
-"""What they are drawn by; None: always the same ones."""
+"""The seed from which inputs are drawn; None: the inputs are always the same."""
 
 
 def fuzzed(default: int = 50, /, **strategies: st.SearchStrategy) -> Callable:
-    """Runs a test with COUNT inputs; with `default` where no other number was asked for."""
+    """Run a test with COUNT inputs, or with `default` inputs if no other number was set."""
 
-    def made(test: Callable) -> Callable:
+    def decorate(test: Callable) -> Callable:
         settings = hypothesis.settings(
             max_examples=default if SEED is None else COUNT,
             derandomize=SEED is None,
@@ -29,30 +29,30 @@ def fuzzed(default: int = 50, /, **strategies: st.SearchStrategy) -> Callable:
             suppress_health_check=list(HealthCheck),
             print_blob=False,
         )
-        found = settings(hypothesis.given(**strategies)(test))
-        return found if SEED is None else hypothesis.seed(SEED)(found)
+        fuzz_test = settings(hypothesis.given(**strategies)(test))
+        return fuzz_test if SEED is None else hypothesis.seed(SEED)(fuzz_test)
 
-    return made
+    return decorate
 
 
 # --------------------------------------------------------------------------------------------------------------- bytes
 
 HEAD = 96
-"""Bytes at the beginning of a file that are changed as often as all others: its header."""
+"""The number of bytes at the beginning of a file, its header, that are changed as often as all other bytes."""
 NUMBERS = st.sampled_from([
     number.to_bytes(size, order, signed=number < 0)
     for size in (1, 2, 4, 8)
     for number in (0, 1, -1, 2 ** (8 * size - 1) - 1, 2 ** (8 * size - 2))
     for order in ("big", "little")
 ])  # fmt: skip
-"""Whole numbers as headers hold them."""
+"""Integers as bytes, as they are stored in headers."""
 CHANGES_OF_BYTES = st.sampled_from(("cut", "leave out", "repeat", "number", "byte", "insert"))
 FEW_BYTES, LENGTH = st.binary(min_size=1, max_size=16), st.integers(1, 64)
 
 
 @st.composite
 def changed_bytes(draw, contents: Sequence[bytes], most: int = 4) -> bytes:
-    """One of some files, with up to `most` changes: cut, left out, repeated, written over."""
+    """One of the contents with up to `most` changes: bytes are cut off, deleted, repeated, replaced or inserted."""
     content = bytearray(draw(st.sampled_from(contents)))
     for _ in range(draw(st.integers(0, most))):
         change, size = draw(CHANGES_OF_BYTES), len(content)
@@ -77,7 +77,7 @@ def changed_bytes(draw, contents: Sequence[bytes], most: int = 4) -> bytes:
 
 ESCAPE = "\x1b[31mred"
 DEEP = ["[" * 3000, "{" * 300, "{a: " * 60, '{"a":' * 60, "[" * 100_000, "- " * 60]
-"""Texts of structures inside structures."""
+"""Texts with deeply nested structures."""
 ODD_TEXTS = [
     "",
     " ",
@@ -145,16 +145,16 @@ ODD_TEXTS = [
     "=",
     "a=b",
 ]
-"""Texts that readers trip over."""
+"""Texts that are difficult for readers of files."""
 SURROGATES = ["\ud800", "a\udcffb"]
-"""What stands in a command line for bytes that are no UTF-8."""
+"""What a command line contains in place of bytes that are not valid UTF-8."""
 odd_texts = st.sampled_from(ODD_TEXTS) | st.text(max_size=12)
 CHANGES_OF_TEXT = st.sampled_from(("cut", "leave out", "repeat", "move", "line", "insert", "value", "value"))
 
 
 @st.composite
 def changed_text(draw, texts: Sequence[str], most: int = 3) -> str:
-    """One of some texts, with up to `most` changes to its lines and characters."""
+    """One of the texts with up to `most` changes of lines and characters."""
     text = draw(st.sampled_from(texts))
     for _ in range(draw(st.integers(0, most))):
         lines, change = text.splitlines(keepends=True) or [""], draw(CHANGES_OF_TEXT)
@@ -233,7 +233,7 @@ ODD_VALUES = [
 ]
 odd_numbers = st.sampled_from(ODD_NUMBERS)
 odd_values = odd_numbers | st.sampled_from(ODD_VALUES) | st.integers(-4, 40) | st.text(max_size=6)
-"""Values of any type that readers trip over."""
+"""Values of any type that are difficult for readers of files."""
 odd_keys = st.text(max_size=4) | st.sampled_from(["use", "a", ESCAPE, "same_as", "step", "width"])
 CODE = [
     "payload:Thing",
@@ -243,12 +243,12 @@ CODE = [
     {"use": "subprocess:Popen"},
     "payload",
 ]
-"""What would be executed, were it taken for a part: in a file of somebody else's that must not happen."""
+"""Values that would execute code if a reader took them for a part of a configuration; this must not happen."""
 CHANGES_OF_TREE = st.sampled_from(("replace", "replace", "number", "leave out", "rename", "add", "elsewhere", "wrap"))
 
 
 def paths_of(tree: Any) -> list[tuple]:
-    """The paths of everything inside a tree of mappings and lists."""
+    """The paths of all values inside a tree of mappings and lists."""
     items = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ()
     return [path for key, value in items for path in [(key,), *((key, *below) for below in paths_of(value))]]
 
@@ -262,8 +262,8 @@ def at(tree: Any, path: Sequence) -> Any:
 
 @st.composite
 def changed_tree(draw, trees: Sequence[Any], most: int = 3, values: st.SearchStrategy = odd_values) -> Any:
-    """One of some trees, with one to `most` changes: values left out, replaced, put elsewhere; keys renamed and
-    added."""
+    """One of the trees with one to `most` changes: values are deleted, replaced or copied to another place; keys are
+    renamed or added."""
     tree = copy.deepcopy(draw(st.sampled_from(trees)))
     for _ in range(draw(st.integers(1, most))):
         paths = paths_of(tree)
@@ -284,5 +284,5 @@ def changed_tree(draw, trees: Sequence[Any], most: int = 3, values: st.SearchStr
         else:
             holder[key] = copy.deepcopy(
                 draw(odd_numbers if change == "number" else values)
-            )  # which later changes change
+            )  # a copy, since later changes may change it
     return tree

@@ -1,13 +1,13 @@
-"""The judge of the fuzz tests: whatever an input is, it is read, or refused with one clear error of ours, and nothing
-else happens.
+"""The judge of the fuzz tests: every input is accepted, or refused with one clear error of chopmix, and nothing else
+happens.
 
-An input is judged in this process, in an empty folder of its own, for at most SECONDS, and may make the process grow
-by at most GROWTH bytes. It may start no program, execute nothing of its own, write nothing outside its folder, and
-send a terminal nothing that steers it.
+Each input is judged in this process, in a new empty folder, for at most SECONDS. The memory of the process may grow by
+at most GROWTH bytes. The input must not start a program, execute code, write outside its folder or send control
+characters to a terminal.
 
-An error is *ours* where its class is one of chopmix's that the command line tells in a sentence (DataError,
-ConfigError, RunError, ...), or a plain ValueError or OSError whose innermost frame stands at a `raise` of our own
-code. All else is *foreign*, even where the command line would print it: a library's words explain nothing to a user.
+An error is *ours* if its class is one of chopmix that the command line reports in a sentence (DataError, ConfigError,
+RunError, ...), or if it is a plain ValueError or OSError that a `raise` in the code of chopmix raised. All other errors
+are *foreign*, even if the command line prints them: the message of a library explains nothing to a user.
 """
 
 from __future__ import annotations
@@ -43,36 +43,36 @@ FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "senso
            "shards", "manifests", "logs", "idx files", "divisions", "corpora", "imports", "runs", "command lines",
            "payloads", "systems", "data options", "plans", "episodes", "minari", "clocks", "codes")  # fmt: skip
 SECONDS = 10.0
-"""Seconds of the processor that one input may take."""
+"""The CPU seconds that one input may take."""
 GROWTH, ROOM = 2**30, 2**32
-"""Bytes by which an input may make the process grow, and by which it cannot, since the system gives no more
+"""The bytes by which the process may grow during one input, and the limit at which the system gives no more
 addresses."""
 ROOT = Path(cli.__file__).parent.parent
 FOLDERS = ("chopmix", *PACKAGES[1:])
 STATUS = Path("/proc/self/status")
-"""What Linux tells of a process's memory; elsewhere memory is not judged."""
+"""The file in which Linux reports the memory of a process; on other systems memory is not judged."""
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Characters with which a text steers a terminal: all that are not printed, but for tabs and ends of lines."""
+"""Control characters, which change what a terminal does: all except tabs and ends of lines."""
 
 
 class Complaint(AssertionError):
-    """What no input may bring about."""
+    """Something that no input may cause."""
 
 
 class Hung(Complaint):
-    """It took too long."""
+    """The input took too long."""
 
 
 class Grew(Complaint):
-    """It took too much memory."""
+    """The input took too much memory."""
 
 
 class Executed(Complaint):
-    """Something was executed that only the input names."""
+    """Code was executed that only the input names."""
 
 
 class WroteOutside(Complaint):
-    """A file was changed outside the input's folder."""
+    """A file outside the folder of the input was changed."""
 
 
 class Connected(Complaint):
@@ -80,19 +80,19 @@ class Connected(Complaint):
 
 
 class Steered(Complaint):
-    """A terminal was sent characters that steer it."""
+    """Control characters were sent to a terminal."""
 
 
 class Unclear(Complaint):
-    """It ended without one clear sentence, or with a status that means nothing."""
+    """The input ended without one clear message, or with an undefined exit status."""
 
 
 class Refused(Exception):
-    """A command line that ended with a sentence of ours and a status other than 0."""
+    """A command line that ended with a message of chopmix and an exit status other than 0."""
 
 
 class _Alarm(BaseException):
-    """The time is over: no `except Exception` shall stop it."""
+    """The time is over. It is no Exception, so that `except Exception` does not catch it."""
 
 
 # ---------------------------------------------------------------------------------------------------------- whose error
@@ -107,7 +107,7 @@ def innermost(error: BaseException) -> TracebackType | None:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether an error is one of our own sentences; see above."""
+    """Whether an error was raised by chopmix; see the docstring of this module."""
     if not isinstance(error, ValueError | OSError | ConfigError):
         return False
     kind, trace = type(error).__module__, innermost(error)
@@ -121,23 +121,23 @@ def is_ours(error: BaseException) -> bool:
 
 
 def folder_of(file: str) -> str:
-    """The folder of the repository in which a file lies."""
+    """The folder of the repository that contains a file."""
     return Path(file).relative_to(ROOT).parts[0]
 
 
 def check_quiet(text: str, where: str) -> None:
-    """Raises Steered for a text that would steer a terminal."""
-    if found := STEERING.search(text):
-        raise Steered(f"{where} holds {found[0]!r}: {text[max(found.start() - 40, 0) : found.end() + 40]!r}")
+    """Raises Steered if a text contains control characters."""
+    if match := STEERING.search(text):
+        raise Steered(f"{where} holds {match[0]!r}: {text[max(match.start() - 40, 0) : match.end() + 40]!r}")
 
 
 # -------------------------------------------------------------------------------------------------------- what happened
 
 OURS = coder_program.__file__
-"""The only program that an input may start: it reads a foreign tokenizer apart from this process."""
+"""The only program that an input may start: it reads a tokenizer of another library in a separate process."""
 STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn"}
 CONNECTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.bind", "socket.sendto"}
-"""Audit events by which a connection is opened."""
+"""Audit events of Python that open a connection."""
 CHANGES = {
     "os.mkdir": (0,),
     "os.remove": (0,),
@@ -148,19 +148,19 @@ CHANGES = {
     "os.symlink": (1,),
     "shutil.rmtree": (0,),
 }
-"""Audit events of Python by which files are changed, and which of their arguments are paths."""
+"""Audit events of Python that change files, and the numbers of their arguments that are paths."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Watch:
-    """Hears what Python does while an input is judged (`sys.addaudithook`): programs that are started, files that
-    are changed."""
+    """Receives the audit events of Python while an input is judged (`sys.addaudithook`): programs that are started,
+    files that are changed."""
 
     def __init__(self, home: Path):
         self.home, self.complaint = Path(os.path.realpath(home)), None
 
     def hear(self, event: str, arguments: tuple) -> None:
-        """One event. Raises OSError for what is wrong, so that it does not happen, and keeps it, since that
+        """Check one event. A forbidden event is stopped with an OSError; its complaint is kept, because the error
         may be caught."""
         starts = event in STARTS and not (event == "subprocess.Popen" and OURS in arguments[1])
         if starts or event == "pickle.find_class":
@@ -172,28 +172,28 @@ class Watch:
         elif event in CHANGES and (len(arguments) < 2 or arguments[-1] in (-1, None) or event in ("os.truncate",)):
             for number in CHANGES[
                 event
-            ]:  # with a folder's descriptor the path is no path; rmtree names that folder itself
+            ]:  # with the descriptor of a folder the argument is no path; rmtree itself names that folder
                 self.check(arguments[number], follows=False)
 
     def check(self, path: Any, follows: bool) -> None:
-        """Whether a path lies in the home; `follows`: a link there counts as what it leads to."""
+        """Complain about a path outside the home; `follows`: the target of a link is checked, not the link."""
         if isinstance(path, int) or path is None:
             return
-        there = os.path.abspath(os.fsdecode(path))
-        there = os.path.realpath(there) if follows else os.path.join(os.path.realpath(os.path.dirname(there)),
-                                                                     os.path.basename(there))  # fmt: skip
-        known = there == os.devnull or "__pycache__" in there or Path(there).is_relative_to(self.home)
-        if not known:
-            self.stop(WroteOutside(there))
+        file = os.path.abspath(os.fsdecode(path))
+        file = os.path.realpath(file) if follows else os.path.join(os.path.realpath(os.path.dirname(file)),
+                                                                   os.path.basename(file))  # fmt: skip
+        allowed = file == os.devnull or "__pycache__" in file or Path(file).is_relative_to(self.home)
+        if not allowed:
+            self.stop(WroteOutside(file))
 
     def stop(self, complaint: Complaint) -> None:
-        """Keep the first complaint, and stop what it is about."""
+        """Keep the first complaint, and stop the event."""
         self.complaint = self.complaint or complaint
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def is_local(arguments: tuple) -> bool:
-    """Whether a socket is a file of this machine, or only tests whether it has IPv6."""
+    """Whether a socket is a file of this machine, or only tests whether the machine has IPv6."""
     return len(arguments) == 2 and (isinstance(arguments[1], str | bytes) or tuple(arguments[1]) == ("::1", 0))
 
 
@@ -205,24 +205,25 @@ def _hear(event: str, arguments: tuple) -> None:
         _watches[-1].hear(event, arguments)
 
 
-sys.addaudithook(_hear)  # there is no taking it away: without a watch it does nothing
+sys.addaudithook(_hear)  # cannot be removed; without a watch it does nothing
 
 
 @contextmanager
 def noticed() -> Iterator[None]:
-    """Raises Unclear where inside an error is met in a callback, of which Python prints the traceback and goes on."""
-    met: list[Any] = []
-    with mock.patch.object(sys, "unraisablehook", met.append):
+    """Raises Unclear if a callback raised an error inside the block: Python prints its traceback and continues."""
+    errors: list[Any] = []
+    with mock.patch.object(sys, "unraisablehook", errors.append):
         yield
-    if met:
+    if errors:
+        first = errors[0]
         raise Unclear(
-            f"a traceback is printed: {met[0].err_msg or 'exception ignored in'} {met[0].object}: {met[0].exc_value!r}"
+            f"a traceback is printed: {first.err_msg or 'exception ignored in'} {first.object}: {first.exc_value!r}"
         )
 
 
 @contextmanager
 def watched(home: Path) -> Iterator[None]:
-    """Raises WroteOutside or Executed where that happened inside."""
+    """Raises a Complaint if the block wrote outside the home, opened a connection or executed code."""
     watch, marker = Watch(home), home / "executed"
     _watches.append(watch)
     try:
@@ -238,26 +239,26 @@ def watched(home: Path) -> Iterator[None]:
 
 
 def exits(status: int) -> None:
-    """What stands in for `os._exit`, which would end the tests without a word."""
+    """Replaces `os._exit`, which would end the tests without a message."""
     raise Executed(f"os._exit({status!r})")
 
 
 def memory() -> tuple[int, int, int]:
-    """Bytes of this process now: addresses, memory, and the most memory since that was last asked to be forgotten."""
+    """Bytes of this process: addresses, memory now, and the peak of memory since its last reset."""
     if not STATUS.exists():
         return 0, 0, 0
-    told = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if line.startswith("Vm"))
-    size, now, most = (int(told[name].split()[0]) * 1024 for name in ("VmSize", "VmRSS", "VmHWM"))
+    fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if line.startswith("Vm"))
+    size, now, most = (int(fields[name].split()[0]) * 1024 for name in ("VmSize", "VmRSS", "VmHWM"))
     return size, now, most
 
 
 @contextmanager
 def bounded_memory() -> Iterator[None]:
-    """Raises Grew where the process grew by more than GROWTH inside, at any time; it cannot grow by more than ROOM."""
+    """Raises Grew if the process grew by more than GROWTH at any time in the block; ROOM is the limit of the system."""
     if not STATUS.exists():
         yield
         return
-    Path("/proc/self/clear_refs").write_text("5")  # forget the most memory so far
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of memory
     size, before, _ = memory()
     old = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, old[1]))
@@ -273,9 +274,9 @@ def bounded_memory() -> Iterator[None]:
 
 @contextmanager
 def bounded_time(seconds: float) -> Iterator[None]:
-    """Raises Hung after so many seconds of the processor, or ten times as many of the clock (the machine may be busy),
-    and again every second until it is caught. A call into C that does not come back within twice that ends the process,
-    with its stack on standard error."""
+    """Raises Hung after this many CPU seconds, or after ten times as many seconds of the clock (the machine may be
+    busy), and again every second until it is caught. A call into C that does not return in twice that time ends the
+    process, with its stack on standard error."""
 
     def ring(number: int, frame: Any) -> None:
         while frame is not None and not is_source(frame.f_code.co_filename):
@@ -306,7 +307,7 @@ def bounded_time(seconds: float) -> Iterator[None]:
 
 @dataclass
 class Counts:
-    """What became of the inputs of one format."""
+    """How many inputs of one format were accepted, refused or failed."""
 
     tried: int = 0
     accepted: int = 0
@@ -314,25 +315,25 @@ class Counts:
     foreign: int = 0
     hangs: int = 0
     others: int = 0
-    """Memory, execution, writing, terminals, silence."""
+    """Complaints other than Hung: memory, execution, writing, connections, terminals, messages."""
 
     def add(self, others: Sequence[int]) -> None:
-        """The counts of another process."""
+        """Add the counts of another process."""
         for name, count in zip(vars(self), others):
             setattr(self, name, getattr(self, name) + count)
 
 
 @dataclass
 class Judge:
-    """Judges inputs, one after another, and counts what became of them."""
+    """Judges inputs, one after another, and counts the results."""
 
     home: Path
-    """Nothing may be written outside it."""
+    """Nothing may be written outside this folder."""
     survey: bool = False
-    """Whether to go on after a failure, and to tell of all of them at the end."""
+    """Whether to continue after a failure, and to list all failures at the end."""
     counts: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in FORMATS})
-    found: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Of a survey: every distinct failure, how often it came, and its shortest input."""
+    failures: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """In a survey: every distinct failure, how often it occurred, and its shortest input."""
 
     def __post_init__(self):
         self.case = self.home / "case"
@@ -342,7 +343,7 @@ class Judge:
         (self.home / "payloads" / "payload.py").write_text(code)
 
     def folder(self) -> Path:
-        """An empty folder for the next input, in which the process then stands."""
+        """Returns an empty folder for the next input, which is the working folder from now on."""
         os.chdir(self.home)
         shutil.rmtree(self.case, ignore_errors=True)
         self.case.mkdir()
@@ -350,17 +351,17 @@ class Judge:
         return self.case
 
     def check(self, name: str, call: Callable[[], Any], shown: str) -> Any:
-        """What a call gives that reads an input of a format; None where it refuses it. `shown` is the input
-        in messages.
+        """Returns the result of a call that reads an input of a format, or None if the input is refused. `shown` is
+        the input in messages.
 
         Raises the foreign error, or the Complaint."""
         counts = self.counts[name]
         counts.tried += 1
         (self.home / "last_input.txt").write_text(f"{name}: {shown}", errors="backslashreplace")
         try:
-            found = self._watched(call)
+            result = self._watched(call)
             counts.accepted += 1
-            return found
+            return result
         except Refused:
             counts.refused += 1
         except Complaint as error:
@@ -376,12 +377,12 @@ class Judge:
 
     def _watched(self, call: Callable[[], Any]) -> Any:
         with warnings.catch_warnings(), bounded_memory(), mock.patch.object(os, "_exit", exits):
-            warnings.simplefilter("ignore")  # which the tests at large turn into errors, and users see as what they are
+            warnings.simplefilter("ignore")  # users see warnings; only pytest turns them into errors
             with watched(self.home), noticed(), bounded_time(SECONDS):
                 return call()
 
     def _failed(self, name: str, error: Exception, shown: str) -> None:
-        """Count a failure and raise it; in a survey, note it."""
+        """Count a failure and raise it; in a survey, keep it instead."""
         counts = self.counts[name]
         counts.hangs += isinstance(error, Hung)
         counts.others += isinstance(error, Complaint) and not isinstance(error, Hung)
@@ -389,18 +390,18 @@ class Judge:
         if not self.survey:
             error.add_note(f"{name}: {shown if len(shown) < 3000 else shown[:3000] + '...'}")
             raise error
-        known = f"{name}: {told(error)}"
-        count, shortest = self.found.get(known, (0, shown))
-        self.found[known] = count + 1, min(shortest, shown, key=len)
+        failure = f"{name}: {summary(error)}"
+        count, shortest = self.failures.get(failure, (0, shown))
+        self.failures[failure] = count + 1, min(shortest, shown, key=len)
 
     def results(self) -> tuple[dict[str, tuple], dict[str, tuple[int, str]]]:
-        """Counts and failures as plain values, to be sent to another process."""
-        return {name: astuple(counts) for name, counts in self.counts.items()}, self.found
+        """Counts and failures as plain values, which can be sent to another process."""
+        return {name: astuple(counts) for name, counts in self.counts.items()}, self.failures
 
 
-def told(error: BaseException) -> str:
-    """An error's type, its innermost places in our code and at all, and the beginning of its message: the same
-    for two errors that are one."""
+def summary(error: BaseException) -> str:
+    """The type of an error, its innermost line in chopmix and its innermost line of all, and the beginning of its
+    message. Two errors with the same cause have the same summary."""
     message = re.sub(r"0x[0-9a-f]+|(?<![.\w])[0-9]+", "N", str(error))
     if isinstance(error, Hung):
         return f"Hung: {error}"
@@ -416,12 +417,12 @@ def told(error: BaseException) -> str:
 
 
 def place_of(file: str, line: int) -> str:
-    """A place in our code."""
+    """A line of the code of chopmix, as `FILE:LINE`."""
     return f"{Path(file).relative_to(ROOT)}:{line}"
 
 
 def is_source(file: str) -> bool:
-    """Whether a file is one of chopmix's own."""
+    """Whether a file belongs to chopmix."""
     return Path(file).is_relative_to(ROOT) and folder_of(file) in FOLDERS
 
 
@@ -429,7 +430,7 @@ def is_source(file: str) -> bool:
 
 
 class Terminal(io.TextIOWrapper):
-    """Standard output as a terminal has it: UTF-8, nothing that is none."""
+    """Standard output like that of a terminal: strict UTF-8."""
 
     def __init__(self, errors: str = "strict", terminal: bool = True):
         super().__init__(io.BytesIO(), encoding="utf-8", errors=errors, newline="", write_through=True)
@@ -439,45 +440,45 @@ class Terminal(io.TextIOWrapper):
         return self.terminal
 
     def text(self) -> str:
-        """All that was written."""
+        """Everything that was written."""
         self.flush()
         return self.buffer.getvalue().decode()
 
 
 def command(*arguments: str) -> str:
-    """What one command line prints. Raises Refused where it ends with a sentence of ours; whatever else goes
-    wrong as it is."""
+    """Returns what one command line prints. Raises Refused if it ends with a message of chopmix; other errors are
+    raised unchanged."""
     errors: list[Exception] = []
-    tell = cli.report_error
+    report_error = cli.report_error
 
-    def listening(error: Exception) -> int:
+    def collect(error: Exception) -> int:
         errors.append(error)
-        return tell(error)
+        return report_error(error)
 
-    out, aside = Terminal(), Terminal("backslashreplace", terminal=False)
-    with mock.patch.object(cli, "report_error", listening), redirect_stdout(out), redirect_stderr(aside):
+    out, err = Terminal(), Terminal("backslashreplace", terminal=False)
+    with mock.patch.object(cli, "report_error", collect), redirect_stdout(out), redirect_stderr(err):
         try:
             status = cli.main(list(arguments))
-        except SystemExit as end:  # argparse's way to refuse
+        except SystemExit as end:  # argparse refuses a command line so
             status = end.code
     for error in errors:
         if not is_ours(error) and not isinstance(error, MemoryError):
             raise error
-    for text, where in ((out.text(), "standard output"), (aside.text(), "standard error")):
+    for text, where in ((out.text(), "standard output"), (err.text(), "standard error")):
         check_quiet(text, where)
         if "Traceback (most recent call last)" in text:
             raise Unclear(f"a traceback on {where}")
     if status not in (0, 1, 2, 130):
         raise Unclear(f"the status is {status!r}")
     if status:
-        if not (aside.text() + out.text()).strip():
+        if not (err.text() + out.text()).strip():
             raise Unclear(f"the status is {status}, and nothing is said")
-        raise Refused(aside.text())
+        raise Refused(err.text())
     return out.text()
 
 
 def in_its_home(make: Callable) -> Callable:
-    """A fixture of `whole_judge` that is made in the judge's home."""
+    """A fixture with the argument `whole_judge` that is created in the home of the judge."""
 
     @functools.wraps(make)
     def inside(whole_judge: Judge, **others: Any) -> Any:
@@ -489,19 +490,19 @@ def in_its_home(make: Callable) -> Callable:
 
 @contextmanager
 def at_home(home: Path) -> Iterator[None]:
-    """Temporary files, caches and imports in the judge's home, the process as a user starts it; afterwards all as
-    it was."""
+    """Temporary files, caches and imports are in the home of the judge inside the block, and variables are those of a
+    user. Afterwards everything is restored."""
     kept = {
         "CHOPMIX_CACHE": str(home / "case" / "cache"),
         "MPLCONFIGDIR": str(home / "cache"),
         "TMPDIR": str(home / "temporary"),
-        "TORCHINDUCTOR_CACHE_DIR": str(home / "temporary" / "inductor"),  # which importing torch's compiler makes
+        "TORCHINDUCTOR_CACHE_DIR": str(home / "temporary" / "inductor"),  # importing the compiler of torch creates it
         "NO_COLOR": "1",
         "TERM": "dumb",
         "COLUMNS": "200",
     }
     start = os.getcwd()
-    no_waiting = mock.patch.object(os, "fsync", lambda handle: None)  # what a power cut would lose is not judged here
+    no_waiting = mock.patch.object(os, "fsync", lambda handle: None)  # power cuts are not tested here
     with mock.patch.dict(os.environ, kept), mock.patch.object(tempfile, "tempdir", str(home / "temporary")), no_waiting:
         os.environ.pop("CHOPMIX_TRACEBACK", None)
         with mock.patch.object(sys, "path", [str(home / "payloads"), *sys.path]):

@@ -1,4 +1,4 @@
-"""The judge itself: what it calls ours, what foreign, and everything that it notices."""
+"""The judge of the fuzz tests: which errors it counts as ours or as foreign, and which events it detects."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pydantic import TypeAdapter
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A judge of its own, so that nothing here counts as an input."""
+def new_judge(tmp_path, monkeypatch):
+    """A separate judge, so that these calls are not counted as inputs of the fuzz tests."""
     (tmp_path / "home").mkdir()
-    found = Judge(tmp_path / "home")
-    with at_home(found.home):
-        found.folder()
-        yield found
+    judge = Judge(tmp_path / "home")
+    with at_home(judge.home):
+        judge.folder()
+        yield judge
 
 
-def judge(own: Judge, call) -> judged.Counts:
-    """What one call counts as."""
-    own.check("runs", call, "a call")
-    return own.counts["runs"]
+def check(judge: Judge, call) -> judged.Counts:
+    """Judge one call. Returns the counts of the judge."""
+    judge.check("runs", call, "a call")
+    return judge.counts["runs"]
 
 
 OURS = {
@@ -52,28 +52,28 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_what_is_ours(own, name):
-    counts = judge(own, OURS[name])
+def test_an_error_of_chopmix_counts_as_refused(new_judge, name):
+    counts = check(new_judge, OURS[name])
     assert (counts.tried, counts.refused) == (1, 1)
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_is_foreign(own, name):
+def test_other_errors_count_as_foreign(new_judge, name):
     with pytest.raises((ValueError, KeyError, RecursionError, MemoryError)) as caught:
-        judge(own, FOREIGN[name])
-    assert not judged.is_ours(caught.value) and own.counts["runs"].foreign == 1
+        check(new_judge, FOREIGN[name])
+    assert not judged.is_ours(caught.value) and new_judge.counts["runs"].foreign == 1
     assert "runs: a call" in caught.value.__notes__
 
 
-def test_what_is_told_to_the_user_must_be_ours(own, monkeypatch):
-    """An error of a library is foreign even where the command line prints it as a mistake of the user's."""
+def test_an_error_of_a_library_that_the_command_line_prints_is_foreign(new_judge, monkeypatch):
+    """An error of a library is foreign even if the command line prints it as a mistake of the user."""
     monkeypatch.setattr(schema, "run", lambda options: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
-        judge(own, lambda: command("schema"))
+        check(new_judge, lambda: command("schema"))
 
 
 def swallow() -> None:
-    """What hears no error."""
+    """Run forever, and catch every Exception."""
     while True:
         try:
             time.sleep(0.01)
@@ -82,21 +82,21 @@ def swallow() -> None:
 
 
 @pytest.mark.parametrize("call", [swallow, lambda: time.sleep(5)])
-def test_what_hangs(own, monkeypatch, call):
+def test_a_call_that_takes_too_long_is_stopped(new_judge, monkeypatch, call):
     monkeypatch.setattr(judged, "SECONDS", 0.2)
     with pytest.raises(Hung, match=r"0\.2 seconds"):
-        judge(own, call)
-    assert own.counts["runs"].hangs == 1
+        check(new_judge, call)
+    assert new_judge.counts["runs"].hangs == 1
 
 
 @pytest.mark.skipif(not judged.STATUS.exists(), reason="memory is judged on Linux alone")
-def test_what_grows(own, monkeypatch):
+def test_a_call_that_takes_too_much_memory_is_detected(new_judge, monkeypatch):
     monkeypatch.setattr(judged, "GROWTH", 2**25)
     with pytest.raises(Grew, match="MiB"):
-        judge(own, lambda: np.ones(2**24).sum())
+        check(new_judge, lambda: np.ones(2**24).sum())
 
 
-def test_what_is_executed(own):
+def test_execution_of_code_is_detected(new_judge):
     for call in (
         lambda: __import__("payload"),
         lambda: subprocess.run([sys.executable, "-c", ""], check=False),
@@ -104,12 +104,12 @@ def test_what_is_executed(own):
         lambda: os._exit(0),
     ):
         with pytest.raises(Executed):
-            judge(own, call)
-    assert not (own.home / "executed").exists() and own.counts["runs"].others == 4
+            check(new_judge, call)
+    assert not (new_judge.home / "executed").exists() and new_judge.counts["runs"].others == 4
 
 
-def test_what_is_written_outside(own):
-    outside = own.home.parent / "outside"
+def test_writing_outside_the_home_is_detected(new_judge):
+    outside = new_judge.home.parent / "outside"
     Path("link").symlink_to(outside)
     for call in (
         lambda: outside.write_text("x"),
@@ -118,39 +118,39 @@ def test_what_is_written_outside(own):
         lambda: os.rename("link", outside),
     ):
         with pytest.raises(WroteOutside, match="outside"):
-            judge(own, call)
+            check(new_judge, call)
     assert not outside.exists()
-    assert judge(own, lambda: Path("inside").write_text("x")).accepted == 1
+    assert check(new_judge, lambda: Path("inside").write_text("x")).accepted == 1
 
 
 @pytest.mark.parametrize(
     ("printed", "complaint"),
     [("\x1b[31mred", Steered), ("a\x9b", Steered), ("Traceback (most recent call last)", Unclear)],
 )
-def test_what_is_shown(own, monkeypatch, printed, complaint):
+def test_control_characters_and_tracebacks_in_outputs_are_detected(new_judge, monkeypatch, printed, complaint):
     for stream in ("stdout", "stderr"):
         monkeypatch.setattr(schema, "run", lambda options, stream=stream: print(printed, file=getattr(sys, stream)))
         with pytest.raises(complaint, match="standard"):
-            judge(own, lambda: command("schema"))
+            check(new_judge, lambda: command("schema"))
 
 
-def test_what_says_nothing(own, monkeypatch):
+def test_an_exit_status_without_a_message_or_meaning_is_detected(new_judge, monkeypatch):
     def silent(options):
         return 1
 
     def odd(options):
         return 7
 
-    for made in (silent, odd):
-        monkeypatch.setattr(schema, "run", made)
+    for run in (silent, odd):
+        monkeypatch.setattr(schema, "run", run)
         with pytest.raises(Unclear, match="the status is"):
-            judge(own, lambda: command("schema"))
+            check(new_judge, lambda: command("schema"))
 
 
-def test_an_error_in_a_callback_is_noticed(own):
+def test_an_error_in_a_callback_is_noticed(new_judge):
     class Angry:
         def __del__(self):
             raise ValueError("angry")
 
     with pytest.raises(Unclear, match="angry"):
-        judge(own, lambda: Angry() and None)
+        check(new_judge, lambda: Angry() and None)
