@@ -1,4 +1,4 @@
-"""Tiny directories of every kind of published model that is imported, randomly initialised, with their tokenizers."""
+"""Tiny directories of every kind of published model that can be imported, with random weights and tokenizers."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "a"]
 
 
 def byte_tokenizer(specials: list[str], times: int = 0) -> Tokenizer:
-    """A byte-level BPE of one merge, special tokens behind it."""
+    """A byte-level BPE with one merge and special tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    found = Tokenizer(models.BPE({letter: number for number, letter in enumerate([*letters, "ch"])}, [("c", "h")]))
-    found.pre_tokenizer, found.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    found.add_special_tokens([AddedToken(name, special=True) for name in specials])
-    found.add_tokens([AddedToken(f"<|{step * 0.02:.2f}|>", special=False) for step in range(times)])
-    return found
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate([*letters, "ch"])}, [("c", "h")]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in specials])
+    tokenizer.add_tokens([AddedToken(f"<|{step * 0.02:.2f}|>", special=False) for step in range(times)])
+    return tokenizer
 
 
 def pieces_tokenizer() -> Tokenizer:
-    """A unigram tokenizer, as T5 has it, with two sentinels."""
+    """A unigram tokenizer like that of T5, with two sentinels."""
     pieces = [
         ("<pad>", 0.0),
         ("</s>", 0.0),
@@ -50,22 +50,22 @@ def pieces_tokenizer() -> Tokenizer:
         ("\u2581", -3.0),
         *((letter, -5.0) for letter in "chopmixsetkn"),
     ]
-    found = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
-    found.pre_tokenizer, found.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    found.add_special_tokens([AddedToken(name, special=True) for name in ("<extra_id_1>", "<extra_id_0>")])
-    return found
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in ("<extra_id_1>", "<extra_id_0>")])
+    return tokenizer
 
 
 def text_models() -> dict[str, Any]:
-    """Randomly initialised models of texts and sounds, by the importers that read them."""
-    speaking = byte_tokenizer(SPECIALS, 26)
-    end, start = (speaking.token_to_id(name) for name in SPECIALS[:2])
+    """Models of texts, sounds and decisions with random weights, by the name of their importer."""
+    whisper_tokenizer = byte_tokenizer(SPECIALS, 26)
+    end, start = (whisper_tokenizer.token_to_id(name) for name in SPECIALS[:2])
     small = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "decoder_start_token_id": start}
     gpt2 = transformers.GPT2Config(
         vocab_size=258, n_positions=24, n_embd=16, n_layer=1, n_head=2, bos_token_id=257, eos_token_id=257
     )
     whisper = transformers.WhisperConfig(
-        vocab_size=speaking.get_vocab_size(),
+        vocab_size=whisper_tokenizer.get_vocab_size(),
         num_mel_bins=80,
         d_model=16,
         encoder_layers=1,
@@ -118,7 +118,7 @@ def text_models() -> dict[str, Any]:
 
 
 def write_tokenizers(folder: Path) -> None:
-    """The tokenizers of the models below a folder, in each of the forms that are read."""
+    """Write the tokenizers of the models into their folders, in each format that importers read."""
     vocabulary, merges = {**byte_tokenizer([]).get_vocab(), "<|endoftext|>": 257}, "#version: 0.2\nc h\n"
     (folder / "gpt2" / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "gpt2" / "merges.txt").write_text(merges)
@@ -129,10 +129,10 @@ def write_tokenizers(folder: Path) -> None:
     byte_tokenizer(["<s>", "</s>", "<mask>"]).save(str(folder / "roberta" / "tokenizer.json"))
     pieces_tokenizer().save(str(folder / "t5" / "tokenizer.json"))
     byte_tokenizer(SPECIALS, 26).save(str(folder / "whisper" / "tokenizer.json"))
-    spoken = byte_tokenizer(SPECIALS)
+    tokenizer = byte_tokenizer(SPECIALS)
     settings = {
         "is_multilingual": True,
-        "lang_to_id": {name: spoken.token_to_id(name) for name in ("<|en|>", "<|de|>")},
+        "lang_to_id": {name: tokenizer.token_to_id(name) for name in ("<|en|>", "<|de|>")},
         "suppress_tokens": [3, 7],
         "begin_suppress_tokens": [32],
         "max_initial_timestamp_index": 10,
@@ -143,24 +143,24 @@ def write_tokenizers(folder: Path) -> None:
 
 
 def write_directories(folder: Path) -> None:
-    """A directory of every kind of model that is imported, each with its name."""
+    """Write one directory for every kind of model that can be imported; its name is the kind."""
     torch.manual_seed(0)
     for name, model in text_models().items():
         sharded = {"max_shard_size": "8KB"} if name == "llama" else {}
         model.save_pretrained(folder / name, **sharded)
     write_tokenizers(folder)
-    seen = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
-    vit = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=3, **seen)
+    model_args = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    vit = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=3, **model_args)
     (folder / "vit").mkdir()
     save_file(
         {key: value.contiguous() for key, value in vit.state_dict().items()}, folder / "vit" / "model.safetensors"
     )
-    prepared = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "crop_pct": 0.9, "interpolation": "bicubic"}
-    described = {
+    preprocessing = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "crop_pct": 0.9, "interpolation": "bicubic"}
+    config = {
         "architecture": "vit_tiny_patch16_224",
         "num_classes": 3,
-        "model_args": seen,
-        "pretrained_cfg": prepared,
+        "model_args": model_args,
+        "pretrained_cfg": preprocessing,
         "global_pool": "token",
     }
-    (folder / "vit" / "config.json").write_text(json.dumps(described))
+    (folder / "vit" / "config.json").write_text(json.dumps(config))

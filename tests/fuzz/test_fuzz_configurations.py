@@ -1,4 +1,4 @@
-"""Configurations: YAML files, overrides on the command line, and dry runs of what is accepted."""
+"""Fuzz tests of configurations: odd YAML files, odd overrides on the command line, and dry runs of odd experiments."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TREES = [yaml.safe_load(text) for text in TEXTS]
 @pytest.fixture(scope="module")
 @in_its_home
 def used(whole_judge) -> None:
-    """What is imported at its first use is no input's time."""
+    """Import modules that are loaded at their first use, so that no input takes time for it."""
     json_schema()
     whole_judge.folder()
     Path("fine.yaml").write_text(dumped(SCENES["lm"]))
@@ -61,7 +61,7 @@ configurations = (
     | of_trees.map(lambda text: text.encode(errors="replace"))
     | of_bytes
 )
-"""The bytes of a file: a configuration of ours, changed as a tree, as a text or as bytes."""
+"""The bytes of a file: a configuration of this repository, changed as a tree, as a text or as bytes."""
 
 
 @fuzzed(content=configurations)
@@ -74,7 +74,7 @@ def test_configurations(judge, used, content):
 # ----------------------------------------------------------------------------------------------------------- overrides
 
 BASES = {str(file.relative_to(CONFIGS[0].parent.parent)): tree for file, tree in zip(CONFIGS, TREES)}
-"""Configurations by the names of their files."""
+"""Configurations by the paths of their files."""
 KEYS = [".".join(map(str, path)) for tree in TREES for path in paths_of(tree)]
 KEYS += [
     "model.block.key_value_heads",
@@ -99,7 +99,7 @@ KEYS += [
     "from",
     "out",
 ]
-SOUND_ONES = [
+VALID_OVERRIDES = [
     "training.steps=5",
     "model.depth=1",
     "model.dropout=0.1",
@@ -116,15 +116,15 @@ SOUND_ONES = [
     "training.schedule=constant",
     "checkpoints.keep=1",
 ]
-"""Overrides that fit everywhere."""
+"""Overrides that are valid for every configuration."""
 
 
 def in_line(value: Any) -> str:
-    """A value as it is written behind `=`."""
+    """A value as YAML in one line, as it is written after `=`."""
     return dumped(value).removesuffix("...\n").strip()
 
 
-OWN = {name: [".".join(map(str, path)) for path in paths_of(tree)] for name, tree in BASES.items()}
+KEYS_OF_BASE = {name: [".".join(map(str, path)) for path in paths_of(tree)] for name, tree in BASES.items()}
 keys = st.sampled_from(KEYS) | st.lists(odd_texts, max_size=4).map(".".join)
 equals = st.sampled_from(("=",) * 9 + ("", "==", " = ", ".use="))
 override_values = (
@@ -134,32 +134,32 @@ override_values = (
 
 @st.composite
 def command_lines(draw) -> tuple[str, list[str]]:
-    """A configuration, and some overrides of it: `key=value`, or nearly."""
+    """A configuration and some overrides, in the form `key=value` or similar."""
     base = draw(st.sampled_from(sorted(BASES)))
-    odd = st.builds(lambda *parts: "".join(parts), st.sampled_from(OWN[base]) | keys, equals, override_values)
-    return base, draw(st.lists(st.sampled_from(SOUND_ONES) | odd, min_size=1, max_size=3))
+    odd = st.builds(lambda *parts: "".join(parts), st.sampled_from(KEYS_OF_BASE[base]) | keys, equals, override_values)
+    return base, draw(st.lists(st.sampled_from(VALID_OVERRIDES) | odd, min_size=1, max_size=3))
 
 
 @fuzzed(line=command_lines())
 def test_overrides(judge, used, line):
-    base, given = line
+    base, overrides = line
     judge.folder()
     judge.check(
         "overrides",
-        lambda: load_config(CONFIGS[0].parent.parent / base, given),
-        f"load_config('configs/{base}', {given!r})",
+        lambda: load_config(CONFIGS[0].parent.parent / base, overrides),
+        f"load_config('configs/{base}', {overrides!r})",
     )
 
 
 # ------------------------------------------------------------------------------------------------------------ dry runs
 
-LEFT_AS_IT_IS = {"compile", "dataset", "target", "source", "same_as"}
-"""Keys that are not drawn: a compiler takes longer than an input may, and a scene is about its data."""
+NOT_DRAWN = {"compile", "dataset", "target", "source", "same_as"}
+"""Keys that are not drawn: compiling takes too long for one input, and every scene needs its data and targets."""
 WHOLE, REAL = st.sampled_from((1, 2, 3, 4, 8, 16)), st.sampled_from((0.0, 0.1, 0.5, 1.0, 1.5, 3.0, 1e-3))
 
 
 def values(annotation: Any) -> st.SearchStrategy:
-    """A value that a signature allows."""
+    """Values that an annotation allows."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return st.one_of(map(values, inner))
@@ -190,7 +190,7 @@ def values(annotation: Any) -> st.SearchStrategy:
 
 @st.composite
 def options(draw, targets: Sequence[Any]) -> dict:
-    """Some of the keys of some classes."""
+    """Up to two keys of some classes, with values."""
     keys = keys_of(*targets)
     names = draw(st.lists(st.sampled_from(sorted(keys)), max_size=2, unique=True)) if keys else []
     return {name: draw(values(keys[name][0])) for name in names}
@@ -198,13 +198,13 @@ def options(draw, targets: Sequence[Any]) -> dict:
 
 @st.composite
 def parts(draw, registry: Any) -> Any:
-    """A part by its name, perhaps with options."""
+    """The name of a part, or a part with options."""
     name = draw(st.sampled_from(registry.names()))
     return {"use": name, **draw(options(halves(registry.find(name)[1])))} if draw(st.booleans()) else name
 
 
 def targets_of(path: tuple[str, ...], part: Any) -> tuple[Any, ...]:
-    """The classes whose keys stand at a place of a scene."""
+    """The classes whose keys are allowed at a path of a scene."""
     plain = {
         "model": (Transformer, Model),
         "training": (Training,),
@@ -220,7 +220,7 @@ def targets_of(path: tuple[str, ...], part: Any) -> tuple[Any, ...]:
 
 @st.composite
 def experiments(draw, scenes: Mapping[str, dict] = SCENES) -> dict:
-    """A scene with some of its options drawn from the signatures, a few of them odd."""
+    """A scene with up to three options drawn from the signatures; one in ten has an odd value."""
     tree = yaml.safe_load(dumped(scenes[draw(st.sampled_from(sorted(scenes)))]))
     places = [("model",), ("model",), ("training",), ("training",), ("data",), ("evaluation",), ("checkpoints",)]
     places += [
@@ -230,15 +230,15 @@ def experiments(draw, scenes: Mapping[str, dict] = SCENES) -> dict:
         tree.setdefault(path[0], {})
         here = at(tree, path)
         possible = keys_of(*targets_of(path, here))
-        name = draw(st.sampled_from(sorted(set(possible) - LEFT_AS_IT_IS)))
+        name = draw(st.sampled_from(sorted(set(possible) - NOT_DRAWN)))
         is_odd = draw(st.integers(0, 9)) == 9
         here[name] = draw(odd_numbers | odd_values if is_odd else values(possible[name][0]))
     return tree
 
 
 def has_quick_steps(tree: dict) -> bool:
-    """Whether a step has at most 1,000 samples, or more than are allowed: of 65,536 it takes longer than the judge
-    waits."""
+    """Whether a step has at most 1,000 samples, or more than are allowed: a step of 65,536 samples takes longer than
+    SECONDS."""
     training = tree.get("training")
     samples = training.get("samples_per_step") if isinstance(training, dict) else None
     return not isinstance(samples, int | float) or not 1000 < samples <= 2**20
@@ -253,7 +253,7 @@ def test_dry_runs(judge, used, tree):
 
 
 def test_the_scenes_run(judge, used):
-    """What is changed runs to begin with."""
+    """The scenes and configurations run before they are changed."""
     for tree in SCENES.values():
         judge.folder()
         Path("fine.yaml").write_text(dumped(tree))

@@ -1,4 +1,4 @@
-"""Data sets: shards, manifests, corpora and token files, read as training reads them."""
+"""Fuzz tests of data sets: shards, manifests, tables, corpora and token files are read as training reads them."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from tiny import COLUMNS, CORPUS, FILES, MAKERS, WORDS, corpus, png, row
 @pytest.fixture(scope="module")
 @in_its_home
 def data(whole_judge) -> None:
-    """What is imported at its first use is no input's time."""
+    """Import modules that are loaded at their first use, so that no input takes time for it."""
     folder = whole_judge.folder()
     learn(SAMPLES, Manifest(train="../data/train.jsonl", columns=COLUMNS, files=FILES), folder)
 
 
 def learn(config: Config, dataset: Dataset, folder: Path, forward: bool = False) -> None:
-    """What a run does with its data before its first step: vocabulary, statistics, classes, one batch of either
-    split."""
+    """Do what a run does with its data before its first step: learn vocabulary, statistics and classes, and read one
+    batch of each split."""
     assets = folder / "assets"
     choppers = build_choppers(config, assets, dataset)
     tasks = build_tasks(config, choppers, assets, dataset)
@@ -59,7 +59,7 @@ def learn(config: Config, dataset: Dataset, folder: Path, forward: bool = False)
 
 
 def experiment(inputs: dict, tasks: dict, training: dict) -> Config:
-    """The configuration of an experiment whose data are given beside it."""
+    """The configuration of an experiment without a data set; the tests pass the data set separately."""
     tree = {
         "inputs": inputs,
         "model": {"width": 8, "depth": 1, "heads": 1, "context": 200, "attention": "causal & same_sample"},
@@ -79,11 +79,11 @@ INPUTS = {
     "clip": {"use": "video", "size": 8, "patch_size": 8, "longest": 2},
     "note": NOTE,
 }
-SAID = {"kind": KIND, "lm": {"use": "language_modeling", "target": "note"}}
-ASKED = {**SAID, "size": SIZE, "tags": {"use": "classification", "target": "tags", "several": True}}
+TEXT_TASKS = {"kind": KIND, "lm": {"use": "language_modeling", "target": "note"}}
+ALL_TASKS = {**TEXT_TASKS, "size": SIZE, "tags": {"use": "classification", "target": "tags", "several": True}}
 SAMPLES, FROM_TABLES = (
-    experiment(INPUTS, ASKED, {"samples_per_step": 4}),
-    experiment(INPUTS, SAID, {"samples_per_step": 4}),
+    experiment(INPUTS, ALL_TASKS, {"samples_per_step": 4}),
+    experiment(INPUTS, TEXT_TASKS, {"samples_per_step": 4}),
 )
 PICTURES = experiment({"image": IMAGE, "note": NOTE}, {"kind": KIND, "size": SIZE}, {"samples_per_step": 4})
 
@@ -99,11 +99,11 @@ FIELDS = {
     "link": (157, 100),
     "magic": (257, 8),
 }
-"""Where a header of tar says what, and how long that is."""
+"""The fields of a tar header: position and length in bytes."""
 
 
 def members(number: int) -> dict[str, bytes]:
-    """The members of one sample."""
+    """The files of one sample in a shard, by ending."""
     word = WORDS[number % 4]
     return {
         "png": png(number),
@@ -114,14 +114,14 @@ def members(number: int) -> dict[str, bytes]:
 
 
 def tar(samples: int = 5, form: int = tarfile.USTAR_FORMAT, folder: str = "", **more: bytes) -> bytes:
-    """A shard; `more` are members with other contents."""
+    """A shard; `more` are further files of each sample, by ending, or other contents for them."""
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w", format=form) as found:
+    with tarfile.open(fileobj=file, mode="w", format=form) as archive:
         for number in range(samples):
             for ending, content in {**members(number), **more}.items():
                 info = tarfile.TarInfo(f"{folder}{number:03}.{ending}")
                 info.size = len(content)
-                found.addfile(info, io.BytesIO(content))
+                archive.addfile(info, io.BytesIO(content))
     return file.getvalue()
 
 
@@ -136,7 +136,7 @@ TARS = [
 
 @st.composite
 def shards(draw) -> bytes:
-    """A shard with odd headers, with members of odd content, or with odd bytes anywhere."""
+    """A shard with odd headers, with files of odd content, or with odd bytes anywhere."""
     how = draw(st.sampled_from(("headers", "members", "bytes")))
     if how == "members":
         odd = (
@@ -162,7 +162,7 @@ def shards(draw) -> bytes:
             | st.binary(max_size=length)
         )
         content[start + place : start + place + len(odd)] = odd
-        if draw(st.booleans()):  # with a checksum that fits, it is believed
+        if draw(st.booleans()):  # with a correct checksum the reader trusts the header
             content[start + 148 : start + 156] = b" " * 8
             content[start + 148 : start + 156] = b"%06o\0 " % sum(content[start : start + BLOCK])
     return bytes(content)
@@ -216,7 +216,7 @@ patterns = (
 
 @st.composite
 def odd_indices(draw) -> str:
-    """The text of a cached index: that of a good shard, changed."""
+    """The text of a cached index: the index of a valid shard, changed."""
     good = {
         "path": "odd-0.tar",
         "samples": [["000", {"png": [512, 90], "cls": [1536, 1]}], ["001", {"damaged": "why"}]],
@@ -233,13 +233,13 @@ shard_inputs = (
 
 
 def shard_set(train: str) -> Webdataset:
-    """Shards by a pattern."""
+    """A data set of the shards that a pattern names."""
     return Webdataset(train=train, columns=SOURCES)
 
 
-@fuzzed(given=shard_inputs)
-def test_shards(judge, data, given):
-    kind, content = given
+@fuzzed(shard_input=shard_inputs)
+def test_shards(judge, data, shard_input):
+    kind, content = shard_input
     folder = judge.folder()
     os.mkfifo(folder / "pipe")
     if kind == "file":
@@ -285,13 +285,13 @@ def lines(rows: Any) -> str:
     return "".join(json.dumps(each) + "\n" for each in (rows if isinstance(rows, list) else [rows]))
 
 
-TABLED = [name for name in COLUMNS if name not in ("number", "tags")]
-"""Columns that hold the same in a table, where all values are texts."""
+TABLE_COLUMNS = [name for name in COLUMNS if name not in ("number", "tags")]
+"""Columns with the same values in a table, where all values are texts."""
 
 
 def table(separator: str) -> str:
-    """The same rows as a table."""
-    columns = ["key", *TABLED]
+    """The rows as a table with this separator."""
+    columns = ["key", *TABLE_COLUMNS]
     return (
         "\n".join([separator.join(columns), *(separator.join(each[name] for name in columns) for each in ROWS)]) + "\n"
     )
@@ -299,7 +299,7 @@ def table(separator: str) -> str:
 
 @st.composite
 def misplaced(draw) -> str:
-    """Rows of which some files are something else."""
+    """Rows in which some files are replaced by other paths or values."""
     rows = [dict(each) for each in ROWS]
     for number in draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=3)):
         rows[number][draw(st.sampled_from(FILES))] = draw(odd_paths | st.lists(odd_paths, max_size=2) | odd_values)
@@ -313,23 +313,25 @@ manifests = st.tuples(st.sampled_from((".jsonl", ".jsonl", ".jsonl.gz", ".jsonl.
 
 
 def packed(name: str, content: str) -> bytes:
-    """A text as a file of this name holds it."""
+    """A text as bytes, compressed if the ending of the name says so."""
     pack = {".gz": lambda content: gzip.compress(content, 1), ".xz": lambda content: lzma.compress(content, preset=0)}
     return pack.get(Path(name).suffix, bytes)(content.encode(errors="surrogatepass"))
 
 
-@fuzzed(given=manifests)
-def test_manifests(judge, data, given):
-    ending, content = given
+@fuzzed(manifest=manifests)
+def test_manifests(judge, data, manifest):
+    ending, content = manifest
     folder = judge.folder()
     os.mkfifo(folder / "pipe")
     for each in ROWS:
         for name in MAKERS:
             shutil.copy(f"../data/{each[name]}", folder)
     (folder / f"odd{ending}").write_bytes(packed(ending, content))
-    whole = ".jsonl" in ending
-    dataset = Manifest(train=f"odd{ending}", columns=COLUMNS if whole else TABLED, files=FILES)
-    judge.check("manifests", lambda: learn(SAMPLES if whole else FROM_TABLES, dataset, folder), f"{ending} {content!r}")
+    is_jsonl = ".jsonl" in ending
+    dataset = Manifest(train=f"odd{ending}", columns=COLUMNS if is_jsonl else TABLE_COLUMNS, files=FILES)
+    judge.check(
+        "manifests", lambda: learn(SAMPLES if is_jsonl else FROM_TABLES, dataset, folder), f"{ending} {content!r}"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- tables over time
@@ -341,7 +343,7 @@ DATED = "time;x;y;t;state\n".replace(";", ",") + "".join(
     f"2026-11-30 08:00:{n // 10:02}.{n % 10},{n},{n / 3},,{'ab'[n // 20 % 2]}\n" for n in range(100)
 )
 STREAMS = {"fast": TableStream(columns=["x", "y"], rate=10), "slow": TableStream(columns=["t"])}
-MEASURED = experiment(
+STREAM_EXPERIMENT = experiment(
     {"fast": {"use": "sensor", "channels": 2}, "slow": {"use": "sensor", "channels": 1}},
     {"state": {"use": "classification", "target": "state"}}, {"samples_per_step": 4},
 )  # fmt: skip
@@ -362,11 +364,11 @@ logs = st.tuples(
 
 
 @fuzzed(
-    30, given=st.tuples(logs, st.sampled_from(["1 s", "250 ms", "1 h", "3"]), st.sampled_from([None, "0.5 s", "9 s"]))
+    30, values=st.tuples(logs, st.sampled_from(["1 s", "250 ms", "1 h", "3"]), st.sampled_from([None, "0.5 s", "9 s"]))
 )
-def test_logs(judge, data, given):
+def test_logs(judge, data, values):
     pytest.importorskip("pyarrow")
-    (ending, content), window, stride = given
+    (ending, content), window, stride = values
     folder = judge.folder()
     (folder / f"odd{ending}").write_bytes(content)
 
@@ -375,16 +377,16 @@ def test_logs(judge, data, given):
         dataset = Table(
             train=f"odd{ending}", time="time", window=window, stride=stride, streams=STREAMS, label=label
         )  # fmt: skip
-        learn(MEASURED, dataset, folder)
-        learn(MEASURED, dataset.divided(Division(val=0.2, test=0.2)), folder / "divided")
+        learn(STREAM_EXPERIMENT, dataset, folder)
+        learn(STREAM_EXPERIMENT, dataset.divided(Division(val=0.2, test=0.2)), folder / "divided")
 
     judge.check("logs", read, f"{ending} {window} {stride} {content!r}")
 
 
 # ------------------------------------------------------------------------------------------------ IDX files, divisions
 
-DRAWN = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (30, 8, 8)) + bytes(range(64)) * 30
-MARKED = bytes([0, 0, 8, 1]) + (30).to_bytes(4, "big") + bytes(n % 3 for n in range(30))
+IDX_IMAGES = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (30, 8, 8)) + bytes(range(64)) * 30
+IDX_LABELS = bytes([0, 0, 8, 1]) + (30).to_bytes(4, "big") + bytes(n % 3 for n in range(30))
 DIGITS = experiment(
     {"image": IMAGE | {"channels": 1}}, {"digit": {"use": "classification", "target": "label"}}, {"samples_per_step": 4}
 )
@@ -392,14 +394,14 @@ DIGITS = experiment(
 
 @fuzzed(
     30,
-    given=st.tuples(changed_bytes([DRAWN], most=1), st.just(MARKED))
-    | st.tuples(st.just(DRAWN), changed_bytes([MARKED], most=1)),
+    contents=st.tuples(changed_bytes([IDX_IMAGES], most=1), st.just(IDX_LABELS))
+    | st.tuples(st.just(IDX_IMAGES), changed_bytes([IDX_LABELS], most=1)),
 )
-def test_idx_files(judge, data, given):
+def test_idx_files(judge, data, contents):
     folder = judge.folder()
-    for name, content in zip(("odd-images-idx3-ubyte", "odd-labels-idx1-ubyte"), given, strict=True):
+    for name, content in zip(("odd-images-idx3-ubyte", "odd-labels-idx1-ubyte"), contents, strict=True):
         (folder / name).write_bytes(content)
-    judge.check("idx files", lambda: learn(DIGITS, Idx(train="odd-images-idx3-ubyte"), folder), repr(given))
+    judge.check("idx files", lambda: learn(DIGITS, Idx(train="odd-images-idx3-ubyte"), folder), repr(contents))
 
 
 shares = st.sampled_from([0.3] * 12 + [0.0, 0.1, 0.5, 0.9, 1.0, -0.1, 1e-9, float("nan"), 2])
@@ -407,9 +409,9 @@ names = st.sampled_from([None] * 12 + ["label", "note", "image", "number", "tags
 numbers_of_folds = st.sampled_from([None] * 6 + [2] * 3 + [0, 1, 8, 10**9])
 
 
-@fuzzed(30, given=st.tuples(jsonl | st.just(lines(ROWS)), shares, shares, names, names, names, numbers_of_folds))
-def test_divisions(judge, data, given):
-    content, val, test, stratify, group, order, folds = given
+@fuzzed(30, options=st.tuples(jsonl | st.just(lines(ROWS)), shares, shares, names, names, names, numbers_of_folds))
+def test_divisions(judge, data, options):
+    content, val, test, stratify, group, order, folds = options
     folder = judge.folder()
     (folder / "odd.jsonl").write_text(content, errors="surrogatepass")
     for each in ROWS:
@@ -421,7 +423,7 @@ def test_divisions(judge, data, given):
         dataset = Manifest(train="odd.jsonl", columns=COLUMNS, files=FILES).divided(division)
         learn(SAMPLES, dataset, folder)
 
-    judge.check("divisions", read, repr(given))
+    judge.check("divisions", read, repr(options))
 
 
 # -------------------------------------------------------------------------------------------------------------- corpora
@@ -430,7 +432,7 @@ WINDOWS = {"samples_per_step": None, "tokens_per_step": 32}
 
 
 def language_model(encoding: str, documents: str = "joined") -> Config:
-    """A model of a corpus in some encoding."""
+    """The configuration of a language model with this encoding."""
     vocabulary = {"vocabulary": 260} if encoding == "bpe" else {}
     return config_from_tree(
         {
@@ -450,14 +452,14 @@ corpora = st.tuples(st.sampled_from((".txt", ".txt.gz", ".xz")), changed_text(TE
     st.sampled_from((".jsonl", ".jsonl.gz", ".jsonl.xz")),
     changed_text([DOCUMENTS]) | changed_tree([[{"text": corpus(30)}, {"text": "chop"}]]).map(lines),
 )  # fmt: skip
-corpus_files = corpora.map(lambda given: (given[0], packed(*given))) | st.tuples(
+corpus_files = corpora.map(lambda corpus_file: (corpus_file[0], packed(*corpus_file))) | st.tuples(
     st.sampled_from((".txt", ".jsonl", ".txt.gz", ".jsonl.xz")),
     changed_bytes([DOCUMENTS.encode(), packed(".gz", DOCUMENTS), packed(".xz", DOCUMENTS), packed(".gz", corpus(90))]),
 )  # fmt: skip
 
 
 def read_corpus(file: str, config: Config, folder: Path) -> None:
-    """A corpus with a tenth to validate on, then one that is validated on whole."""
+    """Read a corpus for which no validation data are named."""
     dataset = Text(train=file)
     assert dataset.about()
     learn(config, dataset, folder)
@@ -469,7 +471,7 @@ TOKEN_CORPUS = Text(train=CORPUS["train"], val=CORPUS["val"])
 @pytest.fixture(scope="module")
 @in_its_home
 def token_files(data, whole_judge) -> list[bytes]:
-    """Token files of the good corpus, whole, as changes begin with them."""
+    """The unchanged token files of the valid corpus, one for each split."""
     whole_judge.folder()
     folder = prepared_folder(TOKEN_CORPUS, ByteEncoding())
     return [
@@ -480,7 +482,7 @@ def token_files(data, whole_judge) -> list[bytes]:
 
 @st.composite
 def odd_token_files(draw) -> list[tuple[str, Any]]:
-    """Changes to a token file: fields of its header, ids, places where documents start, bytes anywhere."""
+    """Changes of a token file: fields of its header, ids, starts of documents, its length."""
     header = st.tuples(
         st.sampled_from(("tokens", "documents", "bytes", "vocabulary", "integers", "version", "encoding", "x")),
         odd_values,
@@ -509,33 +511,35 @@ def changed_tokens(content: bytes, changes: list) -> bytes:
 
 
 @fuzzed(
-    given=st.tuples(st.just("corpus"), corpus_files, st.sampled_from(MODELS))
+    case=st.tuples(st.just("corpus"), corpus_files, st.sampled_from(MODELS))
     | st.tuples(st.just("tokens"), odd_token_files(), st.booleans())
 )
-def test_corpora(judge, data, token_files, given):
-    kind, content, how = given
+def test_corpora(judge, data, token_files, case):
+    kind, content, option = case
     folder = judge.folder()
     if kind == "corpus":
         ending, content = content
         (folder / f"odd{ending}").write_bytes(content)
         judge.check(
-            "corpora", lambda: read_corpus(f"odd{ending}", how, folder), f"{ending} {how.tree['inputs']} {content!r}"
+            "corpora",
+            lambda: read_corpus(f"odd{ending}", option, folder),
+            f"{ending} {option.tree['inputs']} {content!r}",
         )
         return
     prepared = prepared_folder(TOKEN_CORPUS, ByteEncoding())
     prepared.mkdir(parents=True)
     (prepared / "train.tokens").write_bytes(changed_tokens(token_files[0], content))
     (prepared / "val.tokens").write_bytes(token_files[1])
-    model = language_model("bytes", "separate" if how else "joined")
+    model = language_model("bytes", "separate" if option else "joined")
     judge.check(
         "corpora",
         lambda: learn(model, TOKEN_CORPUS, folder, forward=True),
-        f"token file with {content!r}, separate={how}",
+        f"token file with {content!r}, separate={option}",
     )
 
 
 def test_the_seeds_are_read(judge, data):
-    """What is changed is read to begin with."""
+    """The valid files are read before they are changed."""
     for content in TARS[:3]:
         folder = judge.folder()
         (folder / "fine.tar").write_bytes(content)
@@ -545,7 +549,7 @@ def test_the_seeds_are_read(judge, data):
         folder = judge.folder()
         (folder / f"../data/fine{ending}").write_text(content)
         dataset = Manifest(
-            train=f"../data/fine{ending}", columns=COLUMNS if ending == ".jsonl" else TABLED, files=FILES
+            train=f"../data/fine{ending}", columns=COLUMNS if ending == ".jsonl" else TABLE_COLUMNS, files=FILES
         )
         learn(SAMPLES if ending == ".jsonl" else FROM_TABLES, dataset, folder)
     for config in MODELS:

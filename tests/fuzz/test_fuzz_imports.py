@@ -1,4 +1,4 @@
-"""Directories of published models, damaged in every way: imported and used, or refused in a sentence of ours."""
+"""Fuzz tests of imports: damaged directories of published models are imported and used, or refused clearly."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ USES = {
     "decision": ("play", "--environment", "Pendulum-v1", "--episodes", "1", "--target", "-200"),
     "vit": ("predict", "--input", "image=../data/image-0.png"),
 }
-"""What each kind is used for, once it is imported."""
+"""The command that is called with each kind of model after its import."""
 
 
 @pytest.fixture(scope="module")
 @in_its_home
 def directories(whole_judge, published) -> dict[str, dict[str, bytes]]:
-    """The files of a good directory of every kind; each is imported and used once."""
+    """The files of a valid directory of every kind; each is imported and used once."""
     assert sorted(published) == sorted(USES)
     for kind, files in published.items():
         write(whole_judge.folder() / "theirs", files)
-        with suppress(Steered):  # what a random model writes
+        with suppress(Steered):  # a random model may write such characters
             import_and_use(kind)
     return published
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:
-    """A directory of some files."""
+    """Write files into a new directory."""
     folder.mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content)
 
 
 def import_and_use(kind: str) -> None:
-    """Import the directory `theirs`, and ask the run something."""
+    """Import the directory `theirs`, and call the command of its kind with the run."""
     assert command("import", "theirs", "run")
     name, *options = USES[kind]
     command(name, "run", *(["../data/sound-0.wav"] if kind == "whisper" else []), *options)
@@ -58,20 +58,20 @@ def import_and_use(kind: str) -> None:
 
 
 def split(content: bytes) -> tuple[Any, bytes]:
-    """The header of a safetensors file, and its numbers."""
+    """The header of a safetensors file, and the bytes of its numbers."""
     size = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + size]), content[8 + size :]
 
 
 def joined(header: str, numbers: bytes) -> bytes:
-    """A safetensors file."""
+    """A safetensors file with this header and these numbers."""
     text = header.encode(errors="surrogatepass")
     return len(text).to_bytes(8, "little") + text + numbers
 
 
 @st.composite
 def odd_file(draw, name: str, content: bytes) -> bytes | None:
-    """A file of a directory, changed; None: it is missing."""
+    """The changed content of a file; None: the file is missing."""
     if draw(st.integers(0, 19)) == 19:
         return draw(st.sampled_from((None, b"", b"null", b"[]", b"{}", b"5", *(text.encode() for text in DEEP))))
     if name.endswith(".safetensors"):
@@ -118,7 +118,7 @@ other_settings = odd_numbers | odd_values | st.lists(odd_numbers, max_size=3)
 
 @st.composite
 def odd_settings(draw, content: bytes) -> bytes:
-    """A `config.json` of which one to three fields have odd values, or other sizes."""
+    """A `config.json` in which one to three fields have odd values or other sizes."""
     tree = json.loads(content)
     for key in draw(st.lists(st.sampled_from(sorted(tree)), min_size=1, max_size=3, unique=True)):
         whole = type(tree[key]) is int
@@ -128,7 +128,7 @@ def odd_settings(draw, content: bytes) -> bytes:
 
 @st.composite
 def odd_directories(draw, directories: dict[str, dict[str, bytes]]) -> tuple[str, dict[str, bytes | None]]:
-    """A kind of directory, and the files in it that are changed."""
+    """A kind of directory, and the contents of its changed files."""
     kind = draw(st.sampled_from(sorted(directories)))
     files = directories[kind]
     if draw(st.booleans()):
@@ -165,17 +165,17 @@ def test_imports(judge, directories, data):
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt"])
 @pytest.mark.parametrize("what", ["pipe", "folder", "link to nothing", "link to /dev/zero"])
-def test_files_that_are_none(judge, directories, name, what):
-    """A file of a directory that is no file: a pipe that nobody writes to, a folder, a link."""
+def test_a_pipe_a_folder_or_a_link_in_place_of_a_file(judge, directories, name, what):
+    """One file of a directory is replaced by a pipe that nobody writes to, a folder, or a link."""
     folder = judge.folder() / "theirs"
     write(folder, directories["bert"])
     file = folder / name
     file.unlink(missing_ok=True)
-    made = {
+    replace = {
         "pipe": lambda: os.mkfifo(file),
         "folder": file.mkdir,
         "link to nothing": lambda: file.symlink_to("nothing"),
         "link to /dev/zero": lambda: file.symlink_to("/dev/zero"),
     }
-    made[what]()
+    replace[what]()
     judge.check("imports", lambda: import_and_use("bert"), f"bert, whose {name} is a {what}")

@@ -1,4 +1,5 @@
-"""Pictures, sounds and recordings of sensors, damaged in every way: each is read, or refused in a sentence of ours."""
+"""Fuzz tests of media: damaged pictures, sounds, sensor data, scores, fonts and grammars are read, or refused with a
+clear error."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def read(chopper: Chopper, raw: bytes | Path) -> None:
-    """What becomes of a raw value on its way into a batch."""
+    """Do with a raw value what happens on its way into a batch."""
     item = chopper.decode(raw)
     piece = chopper.chop(item)
     assert piece.count == chopper.count(item) >= 1
@@ -38,8 +39,8 @@ def read(chopper: Chopper, raw: bytes | Path) -> None:
     assert len(chopper.collate([piece, piece]))
 
 
-def given_as(folder: Path, content: bytes, as_file: bool, ending: str) -> bytes | Path:
-    """The content as bytes, or as the path of a file."""
+def raw_value(folder: Path, content: bytes, as_file: bool, ending: str) -> bytes | Path:
+    """The content as bytes, or the path of a file with this content."""
     if not as_file:
         return content
     file = folder / f"odd{ending}"
@@ -51,7 +52,7 @@ def given_as(folder: Path, content: bytes, as_file: bool, ending: str) -> bytes 
 
 
 def picture(kind: str, mode: str = "RGB", frames: int = 1, **options) -> bytes:
-    """A small picture, or animation, as a file of some kind."""
+    """A small picture or animation as a file of this kind."""
     pictures = [
         Image.fromarray(RANDOM.integers(0, 256, (9, 12, 3), dtype=np.uint8)).convert(mode) for _ in range(frames)
     ]
@@ -99,7 +100,7 @@ IMAGE_CHOPPERS = [
 
 @fuzzed(content=changed_bytes(PICTURES), chopper=st.sampled_from(IMAGE_CHOPPERS), as_file=st.booleans())
 def test_images(judge, content, chopper, as_file):
-    raw = given_as(judge.folder(), content, as_file, ".png")
+    raw = raw_value(judge.folder(), content, as_file, ".png")
     judge.check("images", lambda: read(chopper, raw), f"{chopper}.decode({content!r})")
 
 
@@ -107,7 +108,7 @@ def test_images(judge, content, chopper, as_file):
 
 
 def sound(kind: str, subtype: str | None = None, channels: int = 1, rate: int = 8000, samples: int = 700) -> bytes:
-    """A short noise as a file of some kind."""
+    """A short sound of random noise as a file of this kind."""
     file = io.BytesIO()
     noise = RANDOM.normal(size=(samples, channels)).astype(np.float32) * 0.1
     soundfile.write(file, noise, rate, format=kind, subtype=subtype)
@@ -151,7 +152,7 @@ SOUND_CHOPPERS = [
 
 @fuzzed(content=changed_bytes(SOUNDS), chopper=st.sampled_from(SOUND_CHOPPERS), as_file=st.booleans())
 def test_sounds(judge, content, chopper, as_file):
-    raw = given_as(judge.folder(), content, as_file, ".wav")
+    raw = raw_value(judge.folder(), content, as_file, ".wav")
     judge.check("sounds", lambda: read(chopper, raw), f"{chopper}.decode({content!r})")
 
 
@@ -165,8 +166,8 @@ def array(values: object, kind: str = "<f4", version: tuple[int, int] | None = N
     return file.getvalue()
 
 
-def headed(header: str) -> bytes:
-    """A `.npy` file whose header says this."""
+def npy_with_header(header: str) -> bytes:
+    """A `.npy` file with this header."""
     padded = header.encode().ljust(117) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + bytes(64)
 
@@ -188,12 +189,12 @@ ARRAYS = [
     array([["2020-01-01", "2020-01-02"]], "<M8[D]"),
     array(np.zeros((0, 2))),
     array(5.0),
-    headed("{'descr': '<f4', 'fortran_order': False, 'shape': (8, 2), }"),
-    headed("{'descr': '<f4', 'fortran_order': True, 'shape': (1000000000000000, 2), }"),
-    headed("{'descr': '|O', 'fortran_order': False, 'shape': (8, 1), }"),
-    headed("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (8, 2), }"),
-    headed("{'descr': '|V0', 'fortran_order': False, 'shape': (-1,), }"),
-    headed("(" * 90),
+    npy_with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (8, 2), }"),
+    npy_with_header("{'descr': '<f4', 'fortran_order': True, 'shape': (1000000000000000, 2), }"),
+    npy_with_header("{'descr': '|O', 'fortran_order': False, 'shape': (8, 1), }"),
+    npy_with_header("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (8, 2), }"),
+    npy_with_header("{'descr': '|V0', 'fortran_order': False, 'shape': (-1,), }"),
+    npy_with_header("(" * 90),
 ]
 NAMED = [
     SensorChopper(channels={"speed": "m/s", "gear": None}, categories={"gear": 6}, window=2),
@@ -204,13 +205,13 @@ tables = changed_text(TABLES).map(lambda text: text.encode(errors="surrogatepass
     [table.encode() for table in TABLES]
 )
 sensors = st.tuples(tables, st.sampled_from(NAMED)) | st.tuples(changed_bytes(ARRAYS), st.sampled_from(NUMBERED))
-"""The content of a file, and what reads it."""
+"""The content of a file, and the chopper that reads it."""
 
 
-@fuzzed(given=sensors, as_file=st.booleans())
-def test_sensors(judge, given, as_file):
-    content, chopper = given
-    raw = given_as(judge.folder(), content, as_file, ".csv")
+@fuzzed(recording=sensors, as_file=st.booleans())
+def test_sensors(judge, recording, as_file):
+    content, chopper = recording
+    raw = raw_value(judge.folder(), content, as_file, ".csv")
     judge.check("sensors", lambda: read(chopper, raw), f"{chopper}.decode({content!r})")
 
 
@@ -226,7 +227,7 @@ SCORE_CHOPPERS = [
 
 @fuzzed(content=changed_bytes(SCORES), chopper=st.sampled_from(SCORE_CHOPPERS), as_file=st.booleans())
 def test_scores(judge, content, chopper, as_file):
-    raw = given_as(judge.folder(), content, as_file, ".mid")
+    raw = raw_value(judge.folder(), content, as_file, ".mid")
     judge.check("scores", lambda: read(chopper, raw), f"{chopper}.decode({content!r})")
 
 
@@ -234,23 +235,23 @@ def test_scores(judge, content, chopper, as_file):
 
 
 def font() -> bytes:
-    """A font of two letters, made anew: no emoji, but all tables of a font that are read first."""
-    made = FontBuilder(1024, isTTF=True)
-    made.setupGlyphOrder([".notdef", "A", "B"])
-    made.setupCharacterMap({0x41: "A", 0x1F600: "B"})
-    made.setupGlyf({name: Glyph() for name in (".notdef", "A", "B")})
-    made.setupHorizontalMetrics(dict.fromkeys((".notdef", "A", "B"), (600, 0)))
-    made.setupHorizontalHeader(ascent=800, descent=-200)
-    made.setupNameTable({"familyName": "Odd", "styleName": "Regular"})
-    made.setupOS2()
-    made.setupPost()
+    """A new font with two letters: it has no emoji, but all tables that are read first."""
+    builder = FontBuilder(1024, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "A", "B"])
+    builder.setupCharacterMap({0x41: "A", 0x1F600: "B"})
+    builder.setupGlyf({name: Glyph() for name in (".notdef", "A", "B")})
+    builder.setupHorizontalMetrics(dict.fromkeys((".notdef", "A", "B"), (600, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Odd", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
     file = io.BytesIO()
-    made.save(file)
+    builder.save(file)
     return file.getvalue()
 
 
 def emoji_of(folder: Path, content: bytes) -> None:
-    """Every emoji of a font that stands in the data root."""
+    """Read all emoji of a font in the folder of data."""
     (folder / "emoji").mkdir(exist_ok=True)
     (folder / "emoji" / "NotoColorEmoji.ttf").write_bytes(content)
     with pytest.MonkeyPatch.context() as patched:
@@ -279,31 +280,31 @@ GRAMMARS = {
         '{"$ref": "#/$defs/a", "$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}}}}',
     ],
 }
-"""Good grammars by the ending of their file; a regular expression has none."""
+"""Valid grammars by the ending of their file; a regular expression is no file."""
 grammars = st.one_of(*(st.tuples(st.just(ending), changed_text(texts, most=2)) for ending, texts in GRAMMARS.items()))
 BYTES = ByteEncoding()
 
 
 def allowed_by(grammar: str) -> None:
-    """What a grammar allows at the beginning, and after its first allowed id."""
-    known = Grammar(BYTES, grammar)
-    first = known.allowed((), BYTES.size).nonzero()[:, 0].tolist()
+    """Compute the ids that a grammar allows at the beginning, and after its first allowed id."""
+    compiled = Grammar(BYTES, grammar)
+    first = compiled.allowed((), BYTES.size).nonzero()[:, 0].tolist()
     if first and first[0] not in BYTES.ends:
-        assert known.allowed((first[0],), BYTES.size).shape == (BYTES.size,)
+        assert compiled.allowed((first[0],), BYTES.size).shape == (BYTES.size,)
 
 
-@fuzzed(given=grammars)
-def test_grammars(judge, given):
-    ending, text = given
+@fuzzed(grammar=grammars)
+def test_grammars(judge, grammar):
+    ending, text = grammar
     folder = judge.folder()
     if ending:
         (folder / f"odd{ending}").write_text(text, errors="surrogatepass")
-    written = str(folder / f"odd{ending}") if ending else text
-    judge.check("grammars", lambda: allowed_by(written), f"a grammar {ending} of {text!r}")
+    option = str(folder / f"odd{ending}") if ending else text
+    judge.check("grammars", lambda: allowed_by(option), f"a grammar {ending} of {text!r}")
 
 
 def test_the_seeds_are_read():
-    """What is changed is good to begin with, else only the first check of every file would be tried."""
+    """The files are valid before they are changed; otherwise only the first check of every reader would be tested."""
     for number, content in enumerate(PICTURES):
         if number != 16:  # floating-point numbers, which are refused
             assert read(IMAGE_CHOPPERS[0], content) is None
