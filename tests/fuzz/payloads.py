@@ -1,9 +1,9 @@
 """Files from someone else that try to execute code, write files elsewhere or open a connection.
 
-Every key of a configuration that accepts free text is read off the signatures (`free_keys`). A case puts one payload
-into one key of a trained run and gives the run to one command; other cases are in `strangers.py`: names in data, shards
-and results, and hard links. `python tests/fuzz/payloads.py` runs all cases, in parts; each adds a row to
-`benchmarks/results/payloads.jsonl`, so that the same command continues after it was stopped. The suite runs a sample.
+`free_keys` collects every key of a configuration that accepts free text from the signatures. A case puts one payload
+into one key of a trained run and calls one command with this run. Other cases are in `strangers.py`: names in data,
+shards and results, and hard links. `python tests/fuzz/payloads.py` runs all cases, in parts. Each part adds a row to
+`benchmarks/results/payloads.jsonl`; therefore the same command continues after it was stopped. The suite runs a sample.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from strangers import IN_PLACE, NAMES, FileCase, file_cases, link_files, payload
 from tiny import SCENES, dumped, write_data
 
 Put = Callable[[Any], dict[str, Any]]
-"""From a value to the part of a configuration that holds it: `{"data": {"dataset": {"use": "text", "train": VALUE}}}`.
-"""
+"""A function from a value to the part of a configuration that contains it, for example
+`{"data": {"dataset": {"use": "text", "train": VALUE}}}`."""
 
 KINDS: dict[str, set[str]] = {
     "a run's folder": {"codes.run", "encoded.run", "accepted_by.run", "transcribed_by.run", ".from"},
@@ -78,24 +78,24 @@ KINDS: dict[str, set[str]] = {
     },
     "a text": {"noted_text.notes", "Evaluation.prompt", "samples.prompt"},
 }  # fmt: skip
-"""What every key that accepts free text holds. A key that is not listed here fails a test."""
+"""What the value of every key that accepts free text means. A key that is not listed here fails a test."""
 EXAMPLES = {
     "target": "text", "source": "text", "input": "text", "run": "nested", "path": "../data", "dataset": "MNIST",
     "train": "../data/train.jsonl", "columns": {"text": "text"}, "environment": "CartPole-v1", "column": "label",
 }  # fmt: skip
-"""Values of keys that must be given, by name."""
+"""Values of required keys, by name."""
 
 
 OF_TEXT = (
     "text", "noted_text", "language_modeling", "masked_diffusion", "masked_modeling", "span_corruption",
     "sequence_to_sequence", "Refining", "accepted_by", "transcribed_by",
 )  # fmt: skip
-"""Tokenizers, tasks and their parts that a run of a text has; others are tried in a run of samples."""
+"""Tokenizers, tasks and their parts that belong to a run on text; others are tried in a run on samples."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key that accepts free text: the class or section that has it, and how a value is put there."""
+    """A key that accepts free text: the class or section that has it, and a function that sets its value."""
 
     owner: str
     name: str
@@ -103,8 +103,8 @@ class Key:
 
     @property
     def base(self) -> str:
-        """The run in which it is tried: that of a text, or that of samples."""
-        return "lm" if {self.owner, *self.put("x")} & {*OF_TEXT, "model"} else "seen"
+        """The name of the run in which the key is tried: on text (`lm`) or on samples (`sensor`)."""
+        return "lm" if {self.owner, *self.put("x")} & {*OF_TEXT, "model"} else "sensor"
 
     def __str__(self) -> str:
         return f"{self.owner}.{self.name}"
@@ -112,13 +112,13 @@ class Key:
 
 def free_keys() -> list[Key]:
     """Every key of a configuration that accepts free text, once, in the order of the schema."""
-    seen: set[Any] = set()
-    found: dict[str, Key] = {}
+    visited: set[Any] = set()
+    free: dict[str, Key] = {}
 
     def visit_keys(owner: str, targets: tuple, put: Put, used: str | None) -> None:
-        if targets in seen:
+        if targets in visited:
             return
-        seen.add(targets)
+        visited.add(targets)
         keys = keys_of(*targets)
         needed = {name: example(name, annotation) for name, (annotation, default) in keys.items() if default is ...}
         for name, (annotation, _) in keys.items():
@@ -130,7 +130,7 @@ def free_keys() -> list[Key]:
 
     def visit(owner: str, name: str, annotation: Any, put: Put) -> None:
         if is_free(annotation):
-            found.setdefault(f"{owner}.{name}", Key(owner, name, put))
+            free.setdefault(f"{owner}.{name}", Key(owner, name, put))
         for member in members(annotation):
             origin, arguments = get_origin(member), get_args(member)
             if origin is Annotated and isinstance(arguments[-1], Record):
@@ -142,8 +142,8 @@ def free_keys() -> list[Key]:
             elif inspect.isclass(member) and is_dataclass(member):
                 visit_keys(member.__name__, (member,), put, None)
             elif origin is dict:
-                held = {"inputs": "image", "tasks": "lm"}.get(name, "x")
-                visit(owner, name, arguments[1], lambda value, held=held: put({held: value}))
+                inner = {"inputs": "image", "tasks": "lm"}.get(name, "x")
+                visit(owner, name, arguments[1], lambda value, inner=inner: put({inner: value}))
             elif origin in (list, tuple, collections.abc.Sequence):
                 visit(owner, name, arguments[0], lambda value: put([value]))
 
@@ -154,14 +154,14 @@ def free_keys() -> list[Key]:
 
     for section, (annotation, _) in sections().items():
         visit("", section, annotation, lambda value, section=section: {section: value})
-    return list(found.values())
+    return list(free.values())
 
 
 def example(name: str, annotation: Any) -> Any:
-    """A value for a key that must be given."""
+    """A value for a required key."""
     if name in EXAMPLES:
         return EXAMPLES[name]
-    if name == "of":  # a mixture's sources, or where episodes come from
+    if name == "of":  # the sources of a mixture, or the source of episodes
         return (
             {"use": "recorded", "environment": "CartPole-v1"} if get_origin(annotation) is not dict else {"x": "fsdd"}
         )
@@ -169,7 +169,7 @@ def example(name: str, annotation: Any) -> Any:
 
 
 def is_free(annotation: Any) -> bool:
-    """Whether an annotation accepts any text, also as a key of a mapping or inside a list."""
+    """Whether an annotation accepts any text, also in a mapping or a list."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is str or annotation is Any:
         return True
@@ -217,13 +217,13 @@ PAYLOADS: dict[str, Any] = {
     "a path": "victims/page",
     "an absolute path": "/OUTSIDE/victim",
 }
-"""What is put into a key. `/OUTSIDE` becomes a folder outside of the judge's home."""
-BASES = {"lm": ("text", "lm"), "seen": ("image", "kind")}
-"""The runs that are changed, with the names of an input and a task."""
+"""Values that are put into a key. `/OUTSIDE` is replaced by a folder outside the home of the judge."""
+BASES = {"lm": ("text", "lm"), "sensor": ("image", "kind")}
+"""The runs that are changed, each with the names of one input and one task."""
 
 
 class Explodes:
-    """A pickle of this, loaded, leaves a mark."""
+    """A pickle of this object writes the file `executed` when it is loaded."""
 
     def __reduce__(self) -> tuple:
         return exec, ("open('executed', 'w').close()",)
@@ -231,7 +231,7 @@ class Explodes:
 
 @dataclass(frozen=True)
 class Case:
-    """One payload in one key, and one command."""
+    """One payload in one key, and one command that reads the run."""
 
     key: Key
     payload: str
@@ -243,7 +243,7 @@ class Case:
 
 @dataclass(frozen=True)
 class WordCase:
-    """A payload as a word of a command line."""
+    """A payload as one word of a command line."""
 
     payload: str
     words: tuple[str, ...]
@@ -254,7 +254,7 @@ class WordCase:
 
 @dataclass(frozen=True)
 class LinkCase:
-    """A run of which every file has a second hard link elsewhere, and one command."""
+    """A run whose files all have a second hard link in another folder, and one command that reads the run."""
 
     base: str
     words: tuple[str, ...]
@@ -267,7 +267,7 @@ AnyCase = Case | WordCase | LinkCase | FileCase
 
 
 def all_cases() -> list[AnyCase]:
-    """Every key with every payload under every command that reads a run, and all other hostile files."""
+    """Every key with every payload and every command that reads a run, and all cases of other hostile files."""
     words = [text for text in PAYLOADS.values() if isinstance(text, str)]
     return [
         *(Case(*each) for each in itertools.product(free_keys(), PAYLOADS, run_lines())),
@@ -278,7 +278,7 @@ def all_cases() -> list[AnyCase]:
 
 
 def merged(base: Any, change: Any) -> Any:
-    """A tree with changes laid over it; a part (a mapping with `use`) replaces what was there."""
+    """A tree with changes merged into it; a part (a mapping with `use`) replaces the old value."""
     if isinstance(base, dict) and isinstance(change, dict) and "use" not in change:
         return base | {key: merged(base.get(key), value) for key, value in change.items()}
     return change
@@ -288,27 +288,27 @@ def merged(base: Any, change: Any) -> Any:
 
 
 def base_runs(judge: Judge) -> dict[str, dict[str, bytes]]:
-    """The files of the trained runs, by the name of their scene; to be called in the judge's home."""
-    found = {}
+    """The files of the trained runs, by the name of their scene; to be called in the home of the judge."""
+    runs = {}
     for name in BASES:
         folder = judge.folder()
         settings = {"out": "run", "checkpoints": {"every": 2}, "logging": {"tensorboard": False}}
-        (folder / "own.yaml").write_text(dumped({**SCENES[name], **settings}))
-        command("train", "own.yaml")
-        command("compare", "run")  # which makes a list of fonts once
+        (folder / "base.yaml").write_text(dumped({**SCENES[name], **settings}))
+        command("train", "base.yaml")
+        command("compare", "run")  # creates the list of fonts once
         files = [file for file in sorted(folder.rglob("*")) if file.is_file() and "cache" not in file.parts]
-        found[name] = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-    return found
+        runs[name] = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+    return runs
 
 
 def build(case: AnyCase, runs: dict[str, dict[str, bytes]], judge: Judge, outside: Path) -> tuple[str, ...]:
-    """Put the files of a case into an empty folder. Returns the command line."""
+    """Write the files of a case into an empty folder. Returns the command line."""
     folder = judge.folder()
     (folder / "payload.py").write_bytes(b"open('executed', 'w').close()\n")
     if isinstance(case, Case):
         write_files(folder, files_of(case, runs, outside))
         return case.words
-    files = runs[case.base if isinstance(case, LinkCase) else "seen"]
+    files = runs[case.base if isinstance(case, LinkCase) else "sensor"]
     if isinstance(case, LinkCase):
         write_files(folder, files | {f"run/{name}": b"mine\n" for name in IN_PLACE})
         link_files(folder / "run", folder / "victims")
@@ -320,7 +320,7 @@ def build(case: AnyCase, runs: dict[str, dict[str, bytes]], judge: Judge, outsid
 
 
 def files_of(case: Case, runs: dict[str, dict[str, bytes]], outside: Path) -> dict[str, bytes]:
-    """The files of a run with a payload in one key, and everything that payloads name."""
+    """The files of a run with a payload in one key, and all files that payloads name."""
     files = dict(runs[case.key.base])
     nested = {name: content for name, content in runs["lm"].items() if name.startswith("run/")}
     tree = yaml.safe_load(nested["run/config.yaml"])
@@ -332,9 +332,9 @@ def files_of(case: Case, runs: dict[str, dict[str, bytes]], outside: Path) -> di
     tree = yaml.safe_load(files["run/config.yaml"])
     value = json.loads(json.dumps(PAYLOADS[case.payload]).replace("/OUTSIDE", str(outside)))
     change = case.key.put(value)
-    for section, name, there in (("inputs", source, "image"), ("tasks", task, "lm")):
-        if isinstance(change.get(section), dict) and there in change[section]:
-            change[section] = {name: change[section][there]}
+    for section, name, old_name in (("inputs", source, "image"), ("tasks", task, "lm")):
+        if isinstance(change.get(section), dict) and old_name in change[section]:
+            change[section] = {name: change[section][old_name]}
     files["run/config.yaml"] = dumped(merged(tree, change)).encode()
     files["hub/README.md"] = (
         f"---\nconfigs:\n- config_name: a\n  data_files: {json.dumps(reference_address())}\n---\n".encode()
@@ -347,7 +347,7 @@ def files_of(case: Case, runs: dict[str, dict[str, bytes]], outside: Path) -> di
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder. A name that no file can have is left out."""
+    """Write files into a folder. Names that no file can have are skipped."""
     for name, content in files.items():
         with suppress(OSError):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -356,18 +356,20 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 OUTPUTS = ("run/", "cache/", "output/", "examples/", "compare.png", "__pycache__/")
-"""What a command may write, below the folder in which it is called."""
+"""The paths that a command may write below its working folder."""
 
 
 def run_case(case: AnyCase, runs: dict[str, dict[str, bytes]], judge: Judge, outside: Path) -> None:
-    """Run one case. Raises a Complaint if anything was executed, written elsewhere or connected."""
+    """Run one case. Raises a Complaint if it executed code, wrote to another folder or opened a connection."""
     words = build(case, runs, judge, outside)
     folder = judge.case
     before = contents(folder)
     try:
-        with suppress(*([Steered] if isinstance(case, Case | LinkCase) else [])):  # what a random model writes
+        with suppress(
+            *([Steered] if isinstance(case, Case | LinkCase) else [])
+        ):  # a random model may write such characters
             judge.check("payloads", lambda: command(*words), str(case))
-        if (written := folder / "output" / "new.yaml").exists():  # is trusted from now on
+        if (written := folder / "output" / "new.yaml").exists():  # is a trusted file of the user
             judge.check("payloads", lambda: command("train", str(written), "--dry-run"), str(case))
     finally:
         after = contents(folder)
@@ -378,7 +380,7 @@ def run_case(case: AnyCase, runs: dict[str, dict[str, bytes]], judge: Judge, out
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a case that no command may change."""
+    """The contents of the files that no command may change."""
     names = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
     return {name: file.read_bytes() for name, file in names.items() if not name.startswith(OUTPUTS)}
 
@@ -387,16 +389,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def main() -> int:
-    """Run all parts that have no row yet, or one; gives 1 if a case failed."""
+    """Run all parts that have no row yet, or only one part. Returns 1 if a case failed, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=int, default=20, metavar="N", help="in how many parts all cases are tried")
     parser.add_argument("--only", type=int, metavar="K", help="try this part alone, 0 to N - 1; no row is kept")
     options = parser.parse_args()
     parts = range(options.parts) if options.only is None else [options.only]
-    known = {row["part"] for row in read_results("payloads") if row["parts"] == options.parts and not row["failed"]}
+    completed = {row["part"] for row in read_results("payloads") if row["parts"] == options.parts and not row["failed"]}
     failed = 0
     for part in parts:
-        if options.only is not None or part not in known:
+        if options.only is not None or part not in completed:
             row = {"part": part, "parts": options.parts, **tried(part, options.parts)}
             failed += row["failed"]
             print(f"part {part} of {options.parts}: {row['cases']:,} cases, {row['failed']} failed", flush=True)
@@ -406,7 +408,7 @@ def main() -> int:
 
 
 def tried(part: int, parts: int) -> dict[str, Any]:
-    """Run one part of all cases: how many there were, how many failed, and the seconds."""
+    """Run one part of all cases. Returns the number of cases, the number of failures and the seconds."""
     cases = all_cases()
     random.Random(0).shuffle(cases)
     home = Path(tempfile.mkdtemp(prefix="chopmix-payloads-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))

@@ -1,7 +1,7 @@
-"""Which kinds of files from other people each command reads, and hostile files of these kinds.
+"""The kinds of files that each command reads, and hostile files of these kinds from someone else.
 
-The table (command, kind of file) is generated from the arguments of all commands (`readings`). Every pair needs command
-lines in `LINES`; a command or an argument that is not known here fails a test. `payloads.py` runs the cases.
+`readings` generates the pairs (command, kind of file) from the arguments of all commands. Every pair needs command
+lines in `LINES`; a command or an argument that is not listed here fails a test. `payloads.py` runs the cases.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from chopmix.commands.cli import parser
 from tiny import png, wav
 
 READ_BY_METAVAR = {"RUN": "run", "CONFIG": "configuration", "DATA": "data", "SHARD": "shards"}
-"""The kind of file that an argument names, by its metavar."""
+"""The kind of file that an argument reads, by its metavar."""
 READ_BY_NAME = {
     ("import", "directory"): "model directory", ("transcribe", "files"): "sound", ("generate", "--prompts"): "text",
     ("generate", "--given"): "item", ("generate", "--grammar"): "grammar", ("explain", "word"): "configuration",
     ("record", "--policy"): "run", ("predict", "--input"): "item", ("embed", "--input"): "item",
     ("generate", "--input"): "item", ("inspect", "--input"): "item",
 }  # fmt: skip
-"""The kinds of further arguments."""
+"""The kinds of files of further arguments, by command and argument."""
 NOT_READ = {
     "FILE", "DIR", "OUTPUT", "FILE.gif", "KEY=VALUE", "KEY=A,B", "0,1,2", "N", "S", "T", "P", "R", "A", "W", "I/N", "G",
     "ID", "ID,ID", "NAME", "NAME,NAME", "COLUMN", "MODULE", "HOST", "TEXT", "KEY", "L", "POSITIONS", "POSITION:ID,...",
     "confidence|random", "NAME=VALUE", "WORD", "ENVIRONMENT", ("LOW", "HIGH"), None, "SHARE",
 }  # fmt: skip
-"""Metavars of arguments that name no existing file, except for those in READ_BY_NAME."""
+"""Metavars of arguments that read no file, except for the arguments in READ_BY_NAME."""
 WRITTEN_RUN = "import", "run"
 """This argument is the folder of a new run."""
 ELSEWHERE = {
     ("import", "model directory"), ("transcribe", "sound"), ("generate", "text"), ("generate", "item"),
     ("generate", "grammar"), ("predict", "item"), ("embed", "item"), ("inspect", "item"), ("transcribe", "run"),
 }  # fmt: skip
-"""Pairs that other fuzz tests try: imports, media, grammars."""
+"""Pairs that other fuzz tests cover: imports, media, grammars."""
 
 
 def readings() -> tuple[set[tuple[str, str]], set[object]]:
-    """All pairs (command, kind of file that it reads), and the metavars of arguments that are not known here."""
+    """All pairs (command, kind of file that it reads), and the metavars of arguments that are not listed here."""
     (commands,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     pairs, unknown = set(), set()
-    for command, of_command in commands.items():
-        for action in of_command._actions:
+    for command, command_parser in commands.items():
+        for action in command_parser._actions:
             name = action.option_strings[0] if action.option_strings else action.dest
             kind = READ_BY_NAME.get((command, name), READ_BY_METAVAR.get(action.metavar))
             if kind and (command, name) != WRITTEN_RUN:
@@ -65,7 +65,7 @@ LINES: dict[tuple[str, str], Lines] = {
     ("prepare", "configuration"): (("prepare", "run/config.yaml"),),
     ("train", "configuration"): (
         ("train", "run", "training.steps=5"), ("train", "run/config.yaml", "--dry-run"),
-        ("train", "own.yaml", "from=run", "out=output/y"),
+        ("train", "base.yaml", "from=run", "out=output/y"),
     ),
     ("generate", "run"): (("generate", "run", "--max-tokens", "2"),),
     ("predict", "run"): (("predict", "run", "--input", "image=../data/image-0.png"),),
@@ -101,14 +101,14 @@ def run_lines() -> list[tuple[str, ...]]:
 
 
 def payload_lines() -> list[tuple[str, ...]]:
-    """The command lines in which a text is a payload itself."""
+    """The command lines that contain a payload as a word."""
     return [line for lines in LINES.values() for line in lines if any("{payload}" in word for word in line)]
 
 
 # ------------------------------------------------------------------------------------------------------- hostile names
 
 ENDS = ("\n", "\r", "\x85", "\u2028", "\u2029", "\x0b", "\x0c")
-"""Characters that end a line somewhere: the first five in YAML."""
+"""Characters that end a line in some formats; the first five end a line in YAML."""
 STEPS = ("logging: {also: {z: {use: 'payload:Thing'}}}", "out: ../../outside/victim", "from: nested")
 """Lines of YAML that a name may contain."""
 NAMES = (
@@ -117,7 +117,7 @@ NAMES = (
     "!!python/object/apply:os.system [touch executed]", "{a: b}", "&x", "*x", "# c", "': x", "=cmd|' /C calc'!A0",
     "</script><script>alert(1)</script>", "../../outside/victim", "payload:Thing",
 )  # fmt: skip
-"""Names of classes, columns, cells, keys and files from someone else."""
+"""Hostile names of classes, columns, cells, keys and files."""
 
 
 def csv_of(rows: list[list[str]]) -> bytes:
@@ -155,13 +155,13 @@ def shard(name: str) -> dict[str, bytes]:
 
 
 def as_file(name: str, ending: str) -> str:
-    """A name as the name of a file."""
+    """A name as a valid name of a file."""
     return f"{name.replace('/', '_')}{ending}"
 
 
-Made = tuple[str, str, dict[str, bytes]]
-"""(kind of `chopmix new`, file or folder, files)"""
-DATA: dict[str, Callable[[str], Made]] = {
+Source = tuple[str, str, dict[str, bytes]]
+"""(kind of data for `chopmix new`, name of the file or folder, contents of all files by name)"""
+DATA: dict[str, Callable[[str], Source]] = {
     "a class folder of images": lambda name: ("images", "photos", photos(name)),
     "a column of times": lambda name: ("table", "log.csv", {"log.csv": log(time=name)}),
     "a channel": lambda name: ("table", "log.csv", {"log.csv": log(channel=name)}),
@@ -177,19 +177,19 @@ DATA: dict[str, Callable[[str], Made]] = {
         "text", as_file(name, ""), {f"{as_file(name, '')}/a.txt": b"chop everything and mix it " * 120}
     ),
 }  # fmt: skip
-"""Data for `chopmix new` with a hostile name somewhere."""
-ROWS: dict[str, Callable[[str], Made]] = {
+"""Data for `chopmix new` that contain a hostile name."""
+ROWS: dict[str, Callable[[str], Source]] = {
     "a column of samples": lambda name: ("", "rows.csv", samples(name, "x")),
     "a cell and a key": lambda name: ("", "rows.csv", samples("more", name)),
     "a file of samples": lambda name: ("", as_file(name, ".csv"), samples("more", "x", as_file(name, ".csv"))),
 }
-"""Data for commands that read a run and data."""
-SHARDS: dict[str, Callable[[str], Made]] = {"a shard and its record": lambda name: ("", "s.csv", shard(name))}
+"""Data with a hostile name for commands that read a run and data."""
+SHARDS: dict[str, Callable[[str], Source]] = {"a shard and its record": lambda name: ("", "s.csv", shard(name))}
 RESULTS = "a metric and a folder of a sweep"
 
 
 def results(name: str, folder: str) -> dict[str, bytes]:
-    """Metrics and results of a sweep with hostile names."""
+    """Metrics of a run and results of a sweep, with hostile names."""
     lines = [{"step": step, "seconds": 1.0, f"val/{name}": 0.5 / (step + 1), "val/loss": 0.5} for step in range(3)]
     metrics = "".join(json.dumps(line) + "\n" for line in lines).encode()
     run = {"folder": name, "setting": [f"a.{name}=1"], "seed": 0, "fold": None, "metrics": lines[-1]}
@@ -212,19 +212,19 @@ class FileCase:
 
     def files(self) -> dict[str, bytes]:
         """The files of the case."""
-        return results(self.name, "seed-0") if self.place == RESULTS else self._made()[2]
+        return results(self.name, "seed-0") if self.place == RESULTS else self._source()[2]
 
     def line(self) -> tuple[str, ...]:
         """The command line."""
-        kind, data, _ = ("", "", {}) if self.place == RESULTS else self._made()
+        kind, data, _ = ("", "", {}) if self.place == RESULTS else self._source()
         return tuple(word.replace("{kind}", kind).replace("{data}", data) for word in self.words)
 
-    def _made(self) -> Made:
+    def _source(self) -> Source:
         return {**DATA, **ROWS, **SHARDS}[self.place](self.name)
 
 
 def file_cases() -> Iterator[FileCase]:
-    """Every name at every place, read by every command that reads such a file."""
+    """Every hostile name at every place, with every command that reads such a file."""
     readers = {place: [LINES["new", "data"]] for place in DATA} | {
         place: [LINES["merge", "shards"]] for place in SHARDS
     }
@@ -239,7 +239,7 @@ def file_cases() -> Iterator[FileCase]:
 
 
 def link_files(folder: Path, victims: Path) -> None:
-    """Gives every file of a run a second hard link in another folder, as an archive from someone else can."""
+    """Create a second hard link to every file of a run in another folder, as an archive from someone else can."""
     for file in [file for file in folder.rglob("*") if file.is_file()]:
         target = victims / file.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -247,4 +247,4 @@ def link_files(folder: Path, victims: Path) -> None:
 
 
 IN_PLACE = (".lock", "evaluations.jsonl")
-"""Files that commands write in place, and that a run from someone else may contain before."""
+"""Files that commands write in place, and that a run from someone else may already contain."""

@@ -1,5 +1,6 @@
-"""Configurations of what acts, plans, learns in the context, refines drafts, reads codes and mixes data sets; what they
-read; and the commands that are tried on their runs."""
+"""Configurations of larger systems, the data that they read, and the commands that are called with their runs.
+
+The systems act in an environment, plan, learn in context, refine drafts, read codes and mix data sets."""
 
 from __future__ import annotations
 
@@ -21,18 +22,18 @@ JUDGE = {"use": "accepted_by", "run": "../data/judge", "input": "image", "task":
 
 
 def in_time(inputs: dict, tasks: dict, dataset: dict, model: dict | None = None, **evaluation: Any) -> dict:
-    """A configuration whose tokens stand in the order of time."""
-    found = scene(inputs, tasks, IN_TIME | (model or {}), SHORT, dataset)
-    return found | {"data": {"order": "seconds", "dataset": dataset}, "evaluation": evaluation}
+    """A configuration whose tokens are in the order of time."""
+    tree = scene(inputs, tasks, IN_TIME | (model or {}), SHORT, dataset)
+    return tree | {"data": {"order": "seconds", "dataset": dataset}, "evaluation": evaluation}
 
 
 def sensor(channels: int = 1, **more: Any) -> dict:
-    """An input of numbers without a position of its own."""
+    """An input of numbers without a position."""
     return {"use": "sensor", "channels": channels, "position": None, **more}
 
 
 DOOR = {"agent": 26, "thing": 26, "kind": 3, "action": 4, "reward": 2, "return": 2}
-"""What is seen and done in KeyToDoor, in its order within a step, and how many values each has."""
+"""The observations and actions in KeyToDoor, in their order within a step, and the number of values of each."""
 NEXT = {"agent": "reward", "thing": "agent", "kind": "thing", "action": "kind", "reward": "action", "return": "reward"}
 
 SYSTEMS: dict[str, dict] = {
@@ -71,7 +72,7 @@ SYSTEMS: dict[str, dict] = {
     ) | {"evaluation": {"generated": 2}},
     "encoded": scene(
         {"image": {"use": "encoded", "run": "../data/judge", "input": "image"}, "note": TEXT},
-        {"said": {"use": "sequence_to_sequence", "target": "note"}},
+        {"word": {"use": "sequence_to_sequence", "target": "note"}},
         {**OVER_ALL, "encoder": {"depth": 1, "context": 24}}, SHORT,
     ),
     "notes": scene(
@@ -88,7 +89,7 @@ SYSTEMS: dict[str, dict] = {
     ),
     "mixture": scene(
         {"image": IMAGE, "note": TEXT, "text": {"use": "text", "encoding": "bytes"}},
-        {"kind": {"use": "classification", "target": "label"}, "said": {"use": "language_modeling", "target": "note"},
+        {"kind": {"use": "classification", "target": "label"}, "word": {"use": "language_modeling", "target": "note"},
          "lm": {"use": "language_modeling", "target": "text"}},
         {**OVER_ALL, "attention": "same_sample & (causal | from(image))", "position": "rotary",
          "block": {"own_layers": {"groups": [["image"], ["note", "text"]], "layers": ["feed_forward", "value"]}}},
@@ -96,7 +97,7 @@ SYSTEMS: dict[str, dict] = {
         {"use": "mixture", "of": {"a": SAMPLES, "b": CORPUS}, "share": {"a": 1, "b": 2}, "characters": 20},
     ) | {"evaluation": {"generated": 2, "attribution": True}},
 }  # fmt: skip
-"""One for every system."""
+"""One configuration for every system."""
 PICTURE = ("--input", "image=../data/image-0.png")
 USES: dict[str, list[tuple[str, ...]]] = {
     "acts": [
@@ -127,12 +128,12 @@ USES: dict[str, list[tuple[str, ...]]] = {
         ("inspect", "run"), ("train", "run", "training.steps=3"), ("compare", "run", "run"),
     ],
 }  # fmt: skip
-"""What each run is asked."""
+"""The command lines that read each run."""
 SAVED = {"checkpoints": {"every": 1}, "logging": {"every": 1, "tensorboard": False}}
 
 
 def trained(name: str, tree: dict, folder: Path) -> dict[str, bytes]:
-    """The files of a run `run` that is trained in a folder, and its configuration `NAME.yaml`."""
+    """Train the run `run` in a folder with the configuration `NAME.yaml`. Returns the contents of all files."""
     (folder / f"{name}.yaml").write_text(dumped({**tree, **SAVED, "out": "run"}))
     command("train", f"{name}.yaml")
     names = [file for file in sorted(folder.rglob("*")) if file.is_file() and "cache" not in file.parts]
@@ -140,7 +141,7 @@ def trained(name: str, tree: dict, folder: Path) -> dict[str, bytes]:
 
 
 def write_parts(data: Path) -> None:
-    """What the configurations read beside the samples: episodes, scores, and the runs of which others are made."""
+    """Write the data that the configurations read besides the samples: episodes, scores, and runs that they use."""
     command("record", "CartPole-v1", "--policy", "script", "--noise", "0.5", "1", "--episodes", "24", "--out",
             str(data / "recorded"))  # fmt: skip
     command("record", "chopmix/KeyToDoor-v0", "--policy", "random", "--setting", "grid=false", "--episodes", "24",
@@ -164,7 +165,7 @@ def write_parts(data: Path) -> None:
 
 
 STEPS = 6
-"""Steps of each episode of a data set of Minari."""
+"""The number of steps of each episode in a data set of Minari."""
 METADATA = {
     "total_episodes": 2, "data_format": "hdf5", "minari_version": "0.5.0",
     "env_spec": json.dumps({"id": "CartPole-v1", "kwargs": {}, "max_episode_steps": 50}),
@@ -177,8 +178,8 @@ ARRAYS = ("observations", "actions", "rewards", "terminations", "truncations")
 
 
 def episodes_of_minari(name: str = "", put: Any = None) -> bytes:
-    """The HDF5 file of a data set of Minari, in which `put(group, name)` writes one array of each episode, or leaves it
-    out."""
+    """The HDF5 file of a data set of Minari. For the array `name` of each episode, `put(group, name)` writes the array
+    or omits it."""
     content, random = io.BytesIO(), np.random.default_rng(0)
     with h5py.File(content, "w") as file:
         for number in range(2):

@@ -1,5 +1,5 @@
-"""Somebody else's run folders, damaged and malicious, under every command that takes one; and odd command lines over
-good ones."""
+"""Fuzz tests of runs: damaged and malicious run folders with every command that reads a run, and odd command lines
+with valid runs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from safetensors.torch import load, save
 from tiny import SCENES, dumped
 
 Files = dict[str, bytes]
-"""A folder's files by their paths."""
-SEEN, HEARD, BRIEFLY = (
+"""The contents of the files in a folder, by path."""
+IMAGE, SOUND, BRIEFLY = (
     ("--input", "image=../data/image-0.png"),
     ("--input", "sound=../data/sound-0.wav"),
     ("--max-tokens", "3"),
@@ -51,40 +51,40 @@ USES: dict[str, list[tuple[str, ...]]] = {
         ("train", "lm.yaml", "training.steps=5"),
         ("train", "lm.yaml", "from=run", "out=other"),
     ],
-    "seen": [
-        ("predict", "run", *SEEN),
-        ("predict", "run", *SEEN, "--input", "sensor=../data/sensor-0.npy"),
+    "sensor": [
+        ("predict", "run", *IMAGE),
+        ("predict", "run", *IMAGE, "--input", "sensor=../data/sensor-0.npy"),
         ("evaluate", "run"),
         ("evaluate", "run", "--data", "../data/val.jsonl"),
         ("examples", "run", "--split", "val"),
-        ("embed", "run", *SEEN),
-        ("train", "seen.yaml", "training.steps=5"),
+        ("embed", "run", *IMAGE),
+        ("train", "sensor.yaml", "training.steps=5"),
     ],
     "masked": [
         ("predict", "run", "--input", "text=chop<|mask|>"),
         ("embed", "run", "--input", "text=chop", "--pool", "tokens"),
     ],
     "captions": [
-        ("predict", "run", *SEEN),
-        ("predict", "run", *SEEN, "--beams", "2"),
-        ("generate", "run", *SEEN, *BRIEFLY),
+        ("predict", "run", *IMAGE),
+        ("predict", "run", *IMAGE, "--beams", "2"),
+        ("generate", "run", *IMAGE, *BRIEFLY),
         ("evaluate", "run", "--subsets"),
     ],
-    "ctc": [("predict", "run", *HEARD), ("evaluate", "run", "--beams", "2")],
+    "ctc": [("predict", "run", *SOUND), ("evaluate", "run", "--beams", "2")],
     "gpt2": [("generate", "run", *BRIEFLY), ("generate", "run", *BRIEFLY, "--prompt", "chop")],
     "whisper": [
         ("transcribe", "run", "../data/sound-0.wav", "--temperature", "0", "--beams", "1"),
-        ("predict", "run", *HEARD),
+        ("predict", "run", *SOUND),
     ],
 }
-"""What each run is asked, under every command that takes a run."""
+"""The command lines that read each run: every command that reads a run is there."""
 
 
 @pytest.fixture(scope="module")
 @in_its_home
 def runs(whole_judge, published) -> dict[str, Files]:
-    """The files of a few runs, trained or imported, each asked everything once."""
-    found = {}
+    """The files of some trained or imported runs. All their command lines are called once."""
+    all_files = {}
     for name, uses in USES.items():
         folder = whole_judge.folder()
         if name in SCENES:
@@ -102,17 +102,17 @@ def runs(whole_judge, published) -> dict[str, Files]:
         files = {
             str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
         }
-        found[name] = {
+        all_files[name] = {
             file: content for file, content in files.items() if file.startswith("run/") or file == f"{name}.yaml"
         }
         for use in uses:
-            with suppress(Steered):  # what a random model writes
+            with suppress(Steered):  # a random model may write such characters
                 command(*use)
-    return found
+    return all_files
 
 
 def write(files: Files, folder: Path) -> None:
-    """Put files into a folder."""
+    """Write files into a folder."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -137,13 +137,13 @@ PARTS = [
     ("from",),
     ("out",),
 ]
-"""Where a configuration may name code, or a place."""
+"""The keys of a configuration that may name code or a path."""
 PLACES = st.sampled_from(("../../outside", "/proc/nowhere/x", "/", "..", "run", "../data", "a\0b", "\x1b[31mred"))
 
 
 @st.composite
 def odd_config(draw, content: bytes) -> bytes:
-    """A `config.yaml` that names code of its own, other places, or odd values anywhere."""
+    """A `config.yaml` that names foreign code or other paths, or has odd values anywhere."""
     tree = yaml.safe_load(content)
     how = draw(st.sampled_from(("code", "code", "tree", "text")))
     if how == "tree":
@@ -163,7 +163,7 @@ def odd_config(draw, content: bytes) -> bytes:
 
 @st.composite
 def odd_json(draw, content: bytes) -> bytes:
-    """A JSON file, or one of lines of JSON, with odd values."""
+    """A JSON or JSONL file with odd values."""
     text = content.decode()
     if draw(st.integers(0, 3)) == 3:
         return draw(changed_text([text])).encode(errors="surrogatepass")
@@ -177,14 +177,14 @@ def odd_json(draw, content: bytes) -> bytes:
 
 @st.composite
 def odd_weights(draw, content: bytes) -> bytes:
-    """Tensors that are renamed, missing, no numbers, of another shape or kind; or any odd bytes."""
+    """A file of weights in which tensors are renamed, missing, NaN, or of another shape or type; or odd bytes."""
     tensors = load(content)
     if not tensors or draw(st.booleans()):
         return draw(changed_bytes([content]))
     for _ in range(draw(st.integers(1, 2))):
         name = draw(st.sampled_from(sorted(tensors)))
         tensor = tensors.pop(name)
-        tensor = tensor.real.contiguous() if tensor.is_complex() else tensor  # of a change before
+        tensor = tensor.real.contiguous() if tensor.is_complex() else tensor  # complex since an earlier change
         changes: dict[str, Callable] = {
             "leave out": dict,
             "rename": lambda tensor=tensor: {"a": tensor},
@@ -204,29 +204,32 @@ def odd_weights(draw, content: bytes) -> bytes:
 
 @st.composite
 def odd_run(draw, files: Files) -> Files:
-    """The files that are changed, in a run; a checkpoint's checksums may fit what is in it."""
+    """The changed files of a run. The checksums of a changed checkpoint may be correct."""
     names = [name for name in files if name.startswith("run/") and "tensorboard" not in name]
     likely = [name for name in names if "checkpoints/" not in name] + [
         name for name in names if "step-00000004" in name
     ]
-    found: Files = {}
+    changes: Files = {}
     for name in draw(st.lists(st.sampled_from(likely) | st.sampled_from(names), min_size=1, max_size=2, unique=True)):
         content = files[name]
         if name.endswith("config.yaml"):
-            found[name] = draw(odd_config(content))
+            changes[name] = draw(odd_config(content))
         elif name.endswith(".safetensors"):
-            found[name] = draw(odd_weights(content))
+            changes[name] = draw(odd_weights(content))
         elif name.endswith((".json", ".jsonl")):
-            found[name] = draw(odd_json(content))
+            changes[name] = draw(odd_json(content))
         else:
-            found[name] = draw(changed_bytes([content]))
-    weights = [name for name in found if name.endswith(".safetensors")]
+            changes[name] = draw(changed_bytes([content]))
+    weights = [name for name in changes if name.endswith(".safetensors")]
     state = f"{Path(weights[0]).parent}/state.json" if weights else ""
-    if state in files and draw(st.booleans()):  # a published model's weights have no checksums beside them
+    if state in files and draw(st.booleans()):  # weights of an imported model have no checksums
         tree = json.loads(files[state])
-        tree["files"][Path(weights[0]).name] = {"bytes": len(found[weights[0]]), "crc32": zlib.crc32(found[weights[0]])}
-        found[state] = json.dumps(tree).encode()
-    return found
+        tree["files"][Path(weights[0]).name] = {
+            "bytes": len(changes[weights[0]]),
+            "crc32": zlib.crc32(changes[weights[0]]),
+        }
+        changes[state] = json.dumps(tree).encode()
+    return changes
 
 
 SPECIAL: dict[str, Callable[[Path, Path], Any]] = {
@@ -238,14 +241,14 @@ SPECIAL: dict[str, Callable[[Path, Path], Any]] = {
     "a link outside": lambda file, outside: (file.unlink(), file.symlink_to(outside)),
     "a link to /dev/zero": lambda file, outside: (file.unlink(), file.symlink_to("/dev/zero")),
 }
-"""What stands in a file's place."""
+"""What replaces a file."""
 WRITTEN = ["evaluations.jsonl", "report", "calibration.json", "metrics.jsonl", "summary.json", ".lock", "best.json"]
 """Files that commands write into a run."""
 
 
 @st.composite
 def odd_runs(draw, runs: dict[str, Files]) -> tuple[str, tuple[str, ...], Files, dict[str, str]]:
-    """Which run is asked what, its changed files, and what stands in the place of some."""
+    """A run, a command line, the changed files of the run, and what replaces one of its files."""
     name = draw(st.sampled_from(sorted(runs)))
     use = draw(st.sampled_from(USES[name]))
     if draw(st.integers(0, 4)):
@@ -292,7 +295,7 @@ numbers = st.sampled_from(
 )
 few = st.sampled_from(("1", "3", "0", "-1", str(-(2**63)), "x", "", "1.5", "9" * 5000))
 texts = odd_texts | st.sampled_from([*SURROGATES, "chop", "chop mix", "Z", "<5>", "<|mask|>"])
-"""What may be said to a model of words."""
+"""Texts for a model of texts."""
 files = st.sampled_from(
     (
         "../data/image-0.png",
@@ -322,7 +325,7 @@ files = st.sampled_from(
 outs = st.sampled_from(
     ("x.npy", "x.csv", "x.png", "x", "missing/x.html", "", ".", "a" * 300, "a\0b", "run", "\ud800", "pipe")
 )
-"""Where something is written, inside the folder."""
+"""Paths of outputs inside the folder."""
 datasets = files | st.sampled_from(
     (
         "digits",
@@ -352,10 +355,10 @@ READING = {
     "--device": st.sampled_from(("cpu", "auto", "cuda")),
     "--trust": texts,
 }
-settings_given = texts | st.sampled_from(("grid=false", "grid=", "=3", "gravity=[1]", "a=b=c", "gravity=nan"))
+setting_values = texts | st.sampled_from(("grid=false", "grid=", "=3", "gravity=[1]", "a=b=c", "gravity=nan"))
 plans = texts | st.sampled_from(("beams:2", "beams:2,horizon:2", "beams:0", "horizon:99999", "expand:-1", "beams:2,"))
 ANSWERS = {"--output": outs, "--overwrite": None, "--strict": None}
-"""The options of the commands that write a row per sample."""
+"""The options of the commands that write one row for each sample."""
 shards = st.sampled_from(("0/1", "0/2", "1/2", "2/2", "x", "9/10", "-1/2"))
 OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "generate": {
@@ -419,7 +422,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--temperature": numbers,
         "--seed": numbers,
         "--together": few,
-        "--setting": settings_given,
+        "--setting": setting_values,
         "--plan": plans,
         "--record": outs,
         "--json": outs,
@@ -430,7 +433,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--episodes": few,
         "--noise": numbers,
         "--target": numbers,
-        "--setting": settings_given,
+        "--setting": setting_values,
         "--seed": numbers,
         "--workers": st.sampled_from(("0", "1", "x")),
         "--out": outs,
@@ -484,7 +487,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "explain": {},
     "x": {},
 }
-"""The options of every command, and of one that there is not."""
+"""The options of every command, and of `x`, which is no command."""
 NEEDED = {"predict": ("--input", inputs), "generate": ("--max-tokens", st.just("3"))}
 RUNS = st.sampled_from(
     ("run",) * 24
@@ -508,7 +511,7 @@ LIKELY = {"transcribe": "whisper", "generate": "lm"}
 
 @st.composite
 def command_lines(draw) -> tuple[str, tuple[str, ...]]:
-    """A run, and a command line over it."""
+    """The name of a run, and a command line that reads it."""
     word = draw(WORDS)
     name = LIKELY[word] if word in LIKELY and draw(st.booleans()) else draw(st.sampled_from(sorted(USES)))
     positional = {
@@ -521,12 +524,12 @@ def command_lines(draw) -> tuple[str, tuple[str, ...]]:
     }.get(word, [draw(RUNS)])
     options = OPTIONS[word]
     chosen = draw(st.lists(st.sampled_from(sorted(options)), max_size=3)) if options else []
-    written = [
+    words = [
         each for option in chosen for each in ([option] if options[option] is None else [option, draw(options[option])])
     ]
     if word in NEEDED and NEEDED[word][0] not in chosen:
-        written += [NEEDED[word][0], draw(NEEDED[word][1])]
-    return name, (word, *positional, *written, *([draw(texts)] if draw(st.integers(0, 9)) == 9 else []))
+        words += [NEEDED[word][0], draw(NEEDED[word][1])]
+    return name, (word, *positional, *words, *([draw(texts)] if draw(st.integers(0, 9)) == 9 else []))
 
 
 @fuzzed(
@@ -549,14 +552,14 @@ def test_command_lines(judge, runs, line, content):
     judge.check("command lines", lambda: command(*words), f"{name}: chopmix {words!r}, odd.txt {content!r}")
 
 
-def test_the_parts_are_where_code_may_stand(runs):
-    """The places in which code is named are places of the runs' configurations."""
+def test_the_parts_are_keys_of_the_configurations(runs):
+    """All keys in PARTS except two are in the configuration of a run."""
     known = {path for files in runs.values() for path in paths_of(yaml.safe_load(files["run/config.yaml"]))}
     assert set(PARTS) - known <= {("inputs", "text", "position"), ("model", "initialization")}
 
 
-def test_every_command_is_tried():
-    """All commands of the command line have their odd options here."""
+def test_every_command_has_odd_options():
+    """OPTIONS contains every command of the command line, and only options that the command has."""
     (commands,) = [each.choices for each in parser()._actions if isinstance(each.choices, dict)]
     assert set(commands) - {"init", "new"} == set(OPTIONS) - {"x"}  # these two read no run
     for word, options in OPTIONS.items():

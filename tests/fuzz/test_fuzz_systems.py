@@ -1,5 +1,5 @@
-"""What acts, plans, learns in the context, refines drafts, reads codes and mixes data sets: configurations, damaged
-runs, odd command lines, recorded episodes, data sets of Minari, clocks, files of codes."""
+"""Fuzz tests of larger systems (decisions, plans, learning in context, drafts, codes, mixtures): configurations,
+damaged runs, odd command lines, recorded episodes, data sets of Minari, clocks, files of codes."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ from test_fuzz_runs import (
 from tiny import dumped
 
 SLOW = 8
-"""Inputs by default, where each is a whole command."""
+"""The default number of inputs of tests in which each input is a complete command."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def less_work():
-    """Few functions validate, the linear maps of `in_context` are fitted to few, and one of ten figures is drawn."""
+    """Validation and the linear maps of `in_context` use few functions, and one of ten figures is drawn."""
     saved, save = itertools.count(), Figure.savefig
 
     def save_some(figure, file, **options):
@@ -74,7 +74,7 @@ def less_work():
 @pytest.fixture(scope="module")
 @in_its_home
 def parts(whole_judge) -> None:
-    """What the configurations read beside the samples."""
+    """Write the data that the configurations read besides the samples."""
     whole_judge.folder()
     write_parts(whole_judge.home / "data")
 
@@ -82,7 +82,7 @@ def parts(whole_judge) -> None:
 @pytest.fixture(scope="module")
 @in_its_home
 def runs(whole_judge, parts) -> dict[str, Files]:
-    """The files of a run of every system."""
+    """The files of one run of every system."""
     return {name: trained(name, tree, whole_judge.folder()) for name, tree in SYSTEMS.items()}
 
 
@@ -90,12 +90,12 @@ def runs(whole_judge, parts) -> dict[str, Files]:
 
 NEAR = st.sampled_from(("note", "image", ["note"], {"note": 1}, 0.5, 2, -1, [[1]], {"a": 0}, "seconds",
                         "../data/recorded", "../data/coder", "run", [4, 4], [1] * 20))  # fmt: skip
-"""Values that fit somewhere in a configuration of a system."""
+"""Values that are valid for some key of a configuration of a system."""
 
 
 @st.composite
 def near_systems(draw) -> dict:
-    """A configuration of a system of which one value is another, of the same kind or of any."""
+    """A configuration of a system in which one value is replaced by another of the same or of any type."""
     tree = yaml.safe_load(dumped(SYSTEMS[draw(st.sampled_from(sorted(SYSTEMS)))]))
     *parents, key = draw(st.sampled_from(paths_of(tree)))
     holder = at(tree, parents)
@@ -128,9 +128,9 @@ def test_runs_of_systems(judge, runs, data):
     if data.draw(st.integers(0, 4)):
         changes = data.draw(odd_run(runs[name]))
     else:
-        own = [file for file in runs[name] if file.startswith("run/")]
+        names = [file for file in runs[name] if file.startswith("run/")]
         others = [f"run/{file}" for file in (*WRITTEN, "sheets/val.html", "in_context.csv", "budget.json")]
-        places = {data.draw(st.sampled_from([*own, *others])): data.draw(st.sampled_from(sorted(SPECIAL)))}
+        places = {data.draw(st.sampled_from([*names, *others])): data.draw(st.sampled_from(sorted(SPECIAL)))}
     folder, outside = judge.folder(), judge.home.parent / "outside"
     write({**runs[name], **changes}, folder)
     for file, what in places.items():
@@ -159,7 +159,7 @@ DATASETS = st.sampled_from((
     "{use: image_folder, train: ../data}", "{use: minari, path: ../data}", "{use: emoji, skin_tones: false}",
     "{use: torchvision_data, dataset: MNIST}", "{use: moses}", "{use: passages}",
 ))  # fmt: skip
-OWN: dict[str, dict[str, st.SearchStrategy | None]] = {
+SYSTEM_OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "generate": {
         **OPTIONS["generate"], "--fill": FILLS, "--force": FORCED, "--output": DRAWINGS, "--grammar": GRAMMARS,
         "--forbid": texts | st.sampled_from(("1,2", "0," * 5000 + "1", "-1", "99999")),
@@ -176,7 +176,7 @@ OWN: dict[str, dict[str, st.SearchStrategy | None]] = {
     "predict": {**OPTIONS["predict"]},
     "train": {**OPTIONS["train"]},
 }  # fmt: skip
-MADE_FOR = {
+LIKELY = {
     "generate": ("refines", "codes", "notes", "score", "encoded"), "play": ("acts", "plans"), "record": ("acts",),
     "in_context": ("in_context",), "predict": ("encoded", "mixture", "acts", "refines"),
 }  # fmt: skip
@@ -187,17 +187,19 @@ NEEDED = {
 }  # fmt: skip
 VALUES = files | texts | st.sampled_from(("[1, 2]", "[[NaN]]", "../data/score-0.mid", "1e999", "[]", "{}",
                                           '{"values": [1], "seconds": [0]}'))  # fmt: skip
-GIVEN = inputs | st.builds("{}={}".format, st.sampled_from(("score", "observation", "action", "return", "x")), VALUES)
+INPUT_VALUES = inputs | st.builds(
+    "{}={}".format, st.sampled_from(("score", "observation", "action", "return", "x")), VALUES
+)
 
 
 @st.composite
 def command_lines(draw) -> tuple[str, tuple[str, ...]]:
-    """A run of a system, and a command line over it."""
-    word = draw(st.sampled_from(sorted(OWN)))
-    name = draw(st.sampled_from(MADE_FOR.get(word, tuple(SYSTEMS))))
-    options, words = OWN[word], []
+    """The name of a system, and a command line that reads its run."""
+    word = draw(st.sampled_from(sorted(SYSTEM_OPTIONS)))
+    name = draw(st.sampled_from(LIKELY.get(word, tuple(SYSTEMS))))
+    options, words = SYSTEM_OPTIONS[word], []
     for option in draw(st.lists(st.sampled_from(sorted(options)), max_size=3, unique=True)):
-        value = GIVEN if option == "--input" else options[option]
+        value = INPUT_VALUES if option == "--input" else options[option]
         words += [option] if value is None else [option, draw(value)]
         words += [draw(numbers)] if option == "--noise" else []
     words += [each for needed in NEEDED.get(word, ()) if needed[0] not in words for each in needed]
@@ -232,7 +234,7 @@ def test_plans(judge, runs, plan):
 
 
 def reading(source: dict) -> str:
-    """A configuration that reads episodes."""
+    """A configuration that reads episodes from this source."""
     dataset = {"use": "episodes", "of": source, "window": 4}
     return dumped({**SYSTEMS["acts"], "data": {"order": "seconds", "dataset": dataset}, "evaluation": {}})
 
@@ -240,12 +242,12 @@ def reading(source: dict) -> str:
 @fuzzed(SLOW, data=st.data())
 def test_recorded_episodes(judge, parts, data):
     recorded = judge.home / "data" / "recorded"
-    there = {file.name: file.read_bytes() for file in sorted(recorded.iterdir()) if file.is_file()}
-    damaged = data.draw(st.sets(st.sampled_from(sorted(there)), min_size=1))
-    odd = {name: odd_json if name.endswith("json") else odd_weights for name in there}
-    changes = {name: data.draw(odd[name](there[name])) for name in sorted(damaged)}
+    contents = {file.name: file.read_bytes() for file in sorted(recorded.iterdir()) if file.is_file()}
+    damaged = data.draw(st.sets(st.sampled_from(sorted(contents)), min_size=1))
+    odd = {name: odd_json if name.endswith("json") else odd_weights for name in contents}
+    changes = {name: data.draw(odd[name](contents[name])) for name in sorted(damaged)}
     folder = judge.folder()
-    write({f"recorded/{name}": content for name, content in {**there, **changes}.items()}, folder)
+    write({f"recorded/{name}": content for name, content in {**contents, **changes}.items()}, folder)
     (folder / "x.yaml").write_text(reading({"use": "folder", "path": "recorded"}))
     judge.check("episodes", lambda: command("train", "x.yaml", "--dry-run"), repr(changes))
 
@@ -257,7 +259,7 @@ ODD_ARRAYS: list[Any] = [
     np.arange(STEPS) * 10**18, h5py.SoftLink("/episode_0"), h5py.SoftLink("/nowhere"), h5py.Empty("f4"),
     h5py.ExternalLink("other.hdf5", "/x"),
 ]  # fmt: skip
-MADE_ARRAYS = {
+ARRAY_WRITERS = {
     "a group": lambda group, name: group.create_group(name),
     "texts": lambda group, name: group.create_dataset(name, data=[b"x"] * STEPS, dtype=h5py.string_dtype()),
     "bytes": lambda group, name: group.create_dataset(name, (STEPS + 1,), dtype=h5py.vlen_dtype(np.uint8)),
@@ -265,23 +267,25 @@ MADE_ARRAYS = {
     "a bomb": lambda group, name: group.create_dataset(name, (2**40,), "f8", chunks=(2**16,)),
     "nothing": lambda group, name: None,
 }
-PUT = st.sampled_from(sorted(MADE_ARRAYS)) | st.integers(0, len(ODD_ARRAYS) - 1)
+PUT = st.sampled_from(sorted(ARRAY_WRITERS)) | st.integers(0, len(ODD_ARRAYS) - 1)
 
 
 def put(how: str | int) -> Any:
-    """What writes an odd array."""
-    return MADE_ARRAYS[how] if isinstance(how, str) else lambda group, name: group.__setitem__(name, ODD_ARRAYS[how])
+    """A function that writes an odd array."""
+    return ARRAY_WRITERS[how] if isinstance(how, str) else lambda group, name: group.__setitem__(name, ODD_ARRAYS[how])
 
 
-@fuzzed(SLOW, name=st.sampled_from(ARRAYS), how=PUT, told=st.none() | changed_tree([METADATA], most=1),
+@fuzzed(SLOW, name=st.sampled_from(ARRAYS), how=PUT, metadata=st.none() | changed_tree([METADATA], most=1),
         content=st.none() | changed_bytes([episodes_of_minari()]))  # fmt: skip
-def test_data_sets_of_minari(judge, parts, name, how, told, content):
+def test_data_sets_of_minari(judge, parts, name, how, metadata, content):
     folder = judge.folder() / "m" / "data"
     folder.mkdir(parents=True)
-    (folder / "metadata.json").write_text(json.dumps(METADATA if told is None else told), errors="surrogatepass")
+    (folder / "metadata.json").write_text(
+        json.dumps(METADATA if metadata is None else metadata), errors="surrogatepass"
+    )
     (folder / "main_data.hdf5").write_bytes(content or episodes_of_minari(name, put(how)))
     Path("x.yaml").write_text(reading({"use": "minari", "path": "m"}))
-    shown = f"{name}: {how if content is None else content!r}, {told!r}"
+    shown = f"{name}: {how if content is None else content!r}, {metadata!r}"
     judge.check("minari", lambda: command("train", "x.yaml", "--dry-run"), shown)
 
 
@@ -301,7 +305,7 @@ STREAM = (
     | st.fixed_dictionaries({}, optional={"values": ARRAY, "seconds": CLOCK, "x": VALUE})
     | changed_bytes([b"seconds,a,b\n0,1,2\n1,2,3\n", b"seconds,a\n1,1\n0,2\n", b"a,seconds\nnan,inf\n"])
 )
-"""Values with a clock of their own, or nearly."""
+"""Values with a clock, or almost."""
 CHOPPERS = (
     SensorChopper(channels=2), SensorChopper(channels={"a": None, "b": "m"}, window=2), CategoryChopper(size=3),
     CategoryChopper(size=3, shape=(2, 2), cut=1, empty=(0,)), VideoChopper(size=8, patch_size=4, longest=2),
@@ -322,17 +326,17 @@ def test_values_and_clocks(judge, raw, chopper):
 @pytest.fixture(scope="module")
 @in_its_home
 def codes(whole_judge, runs) -> Files:
-    """The files of codes that training keeps in the cache."""
+    """The files of codes that training writes into the cache."""
     folder = whole_judge.folder()
     trained("codes", SYSTEMS["codes"], folder)
-    found = sorted((folder / "cache").rglob("*.safetensors"))
-    assert found
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in found}
+    paths = sorted((folder / "cache").rglob("*.safetensors"))
+    assert paths
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in paths}
 
 
 @fuzzed(SLOW, data=st.data())
 def test_files_of_codes(judge, codes, data):
-    """They are computed anew where they are damaged."""
+    """Damaged files of codes are computed again."""
     folder = judge.folder()
     changes = {name: data.draw(odd_weights(content)) for name, content in codes.items()}
     write({**changes, "x.yaml": dumped(SYSTEMS["codes"]).encode()}, folder)

@@ -1,5 +1,4 @@
-"""A run or a data set from someone else is data: it executes nothing, writes nothing elsewhere and opens no
-connection."""
+"""A run or a data set from someone else executes no code, writes to no other folder and opens no connection."""
 
 from __future__ import annotations
 
@@ -21,15 +20,15 @@ def runs(whole_judge):
     return payloads.base_runs(whole_judge)
 
 
-def test_every_key_with_free_text_says_what_it_holds():
-    """A new key is listed in `payloads.KINDS`, after its reader was looked at."""
+def test_every_key_with_free_text_is_listed():
+    """A new key must be added to `payloads.KINDS`, after a review of the code that reads it."""
     listed = [name for names in payloads.KINDS.values() for name in names]
     assert {str(key) for key in payloads.free_keys()} == set(listed)
     assert len(listed) > 90
 
 
 def test_every_command_is_tried_with_every_kind_of_file_that_it_reads():
-    """The table is generated from the arguments of all commands; each pair has command lines."""
+    """The pairs are generated from the arguments of all commands; each pair has command lines."""
     pairs, unknown = strangers.readings()
     assert not unknown, "the metavars of these arguments belong into strangers.READ_BY_METAVAR or NOT_READ"
     assert pairs == {*strangers.LINES} | strangers.ELSEWHERE
@@ -41,13 +40,13 @@ def test_every_command_is_tried_with_every_kind_of_file_that_it_reads():
 def test_files_from_someone_else_do_nothing(judge, runs, tmp_path, kind):
     cases = [case for case in payloads.all_cases() if isinstance(case, kind)]
     for case in random.Random(0).sample(cases, SAMPLE[kind]):
-        payloads.run_case(case, runs, judge, tmp_path)  # raises where anything was executed, written or connected
+        payloads.run_case(case, runs, judge, tmp_path)  # raises if anything was executed, written or connected
 
 
 @pytest.mark.parametrize("end", strangers.ENDS[:5])
 @pytest.mark.parametrize("place", ["a class folder of images", "a class in a cell", "a label's column of sounds"])
 def test_no_name_adds_a_line_to_a_configuration(judge, runs, tmp_path, place, end):
-    """`chopmix new` writes names into comments; the line that a name contains is not read as YAML."""
+    """`chopmix new` writes names into comments; a line of YAML inside a name is not read."""
     case = strangers.FileCase(place, f"b{end}{strangers.STEPS[0]}{end}#", strangers.LINES["new", "data"][0])
     payloads.run_case(case, runs, judge, tmp_path)
     assert (judge.case / "output" / "new.yaml").exists()

@@ -1,4 +1,4 @@
-"""Small files from someone else that took minutes, or changed what a table, a page or a terminal shows."""
+"""Small files from someone else are read within limits, and do not change the layout of tables, pages or terminals."""
 
 import base64
 import csv
@@ -56,14 +56,14 @@ def test_yaml_from_someone_else_is_read_within_limits(name, tmp_path):
 def test_a_long_number_of_a_setting_is_refused_with_its_line(name, tmp_path, capsys):
     (tmp_path / "a.yaml").write_text(f"out: run\ntraining: {{steps: {BOMBS[name]}}}")
     assert main(["train", str(tmp_path / "a.yaml")]) == 2
-    told = capsys.readouterr().err
-    assert "a.yaml:2  training.steps: must be a whole number of at least 1 or null" in told and len(told) < 2000
+    message = capsys.readouterr().err
+    assert "a.yaml:2  training.steps: must be a whole number of at least 1 or null" in message and len(message) < 2000
     assert yaml.load("a: " + "9" * DIGITS, PlainLoader) == {"a": int("9" * DIGITS)}
 
 
 @given(st.text(max_size=12))
 def test_a_name_is_one_cell_of_a_table(text):
-    """In Markdown and in LaTeX, with any characters."""
+    """A name with any characters stays in one cell, in Markdown and in LaTeX."""
     rows = markdown_lines([["metric", "runs"], [text, "1"]])
     assert len(rows) == 3 and all("\n" not in row and row.isprintable() for row in rows)
     assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", rows[2])) == 3
@@ -89,7 +89,7 @@ def test_numbers_of_samples_in_changes_json_are_whole_numbers(old, new):
 
 @pytest.mark.system
 def test_a_table_of_many_metrics_and_a_sweep_of_many_runs_are_fast(tmp_path, capsys):
-    """20,000 metrics took 25 s; 300 entries that name one folder took 26 s."""
+    """A table of 20,000 metrics took 25 s, and a sweep of 300 entries that name one folder took 26 s."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         figures = {"step": 2} | {f"val/m{number}": number for number in range(20_000)}
@@ -103,7 +103,7 @@ def test_a_table_of_many_metrics_and_a_sweep_of_many_runs_are_fast(tmp_path, cap
 
 @pytest.mark.system
 def test_a_wide_table_is_read_in_time(tmp_path, monkeypatch, capsys):
-    """20,000 columns of 20 rows took more than a minute: names were looked up in lists."""
+    """A table of 20,000 columns and 20 rows took more than a minute, because names were searched in lists."""
     monkeypatch.chdir(tmp_path)
     columns = 20_000
     rows = ["time," + ",".join(f"c{number}" for number in range(columns))]

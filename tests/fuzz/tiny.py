@@ -1,4 +1,4 @@
-"""Tiny things to begin with: samples of every kind, a corpus, and configurations that run on them."""
+"""Tiny valid inputs: samples of every kind, a corpus, and configurations that run on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLES = {
     "columns": COLUMNS,
     "files": FILES,
 }
-"""Data sets of the data that `write_data` writes, as they are seen from the folder of an input."""
+"""Data sets that `write_data` writes, with paths relative to the folder of an input."""
 WORDS = ("chop", "mix", "set", "token")
 
 
@@ -45,7 +45,7 @@ def gif(number: int) -> bytes:
 
 
 def wav(number: int, samples: int = 1600, rate: int = 8000) -> bytes:
-    """A short noise."""
+    """A short sound of random noise."""
     file = io.BytesIO()
     noise = np.random.default_rng(number).normal(size=samples).astype(np.float32) * 0.1
     soundfile.write(file, noise, rate, format="WAV")
@@ -53,7 +53,7 @@ def wav(number: int, samples: int = 1600, rate: int = 8000) -> bytes:
 
 
 def npy(number: int) -> bytes:
-    """A few measurements of two channels."""
+    """Three random measurements of two channels."""
     file = io.BytesIO()
     np.save(file, np.random.default_rng(number).normal(size=(3, 2)).astype(np.float32))
     return file.getvalue()
@@ -63,7 +63,7 @@ MAKERS = {"image": (png, "png"), "sound": (wav, "wav"), "sensor": (npy, "npy"), 
 
 
 def row(number: int) -> dict[str, object]:
-    """A sample's columns, its files by name."""
+    """The columns of a sample; files are listed by name."""
     word = WORDS[number % len(WORDS)]
     files = {name: f"{name}-{number}.{ending}" for name, (_, ending) in MAKERS.items()}
     return {
@@ -77,12 +77,12 @@ def row(number: int) -> dict[str, object]:
 
 
 def corpus(count: int = 120) -> str:
-    """A few hundred letters."""
+    """A text of some hundred letters."""
     return " ".join(np.random.default_rng(0).choice(WORDS, count).tolist())
 
 
 def write_data(folder: Path, count: int = 8) -> None:
-    """A corpus, and a manifest whose samples have something in every column."""
+    """Write a corpus, and a manifest whose samples have a value in every column."""
     folder.mkdir()
     for number in range(count):
         for name, (make, ending) in MAKERS.items():
@@ -97,14 +97,14 @@ def write_data(folder: Path, count: int = 8) -> None:
 
 
 class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
-    """Without anchors, which a configuration may not have."""
+    """Writes YAML without anchors, which are not allowed in a configuration."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def dumped(tree: Any) -> str:
-    """A tree, of any depth, as YAML; a test whose tree is too deep for that draws another one."""
+    """A tree of any depth as YAML. If the tree is too deep, hypothesis draws another one."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(20_000)
     try:
@@ -126,7 +126,7 @@ TOKENS, ITEMS = (
 
 
 def scene(inputs: dict, tasks: dict, model: dict, training: dict, dataset: dict = SAMPLES) -> dict:
-    """A configuration that runs."""
+    """A configuration that can be trained."""
     return {"inputs": inputs, "model": model, "tasks": tasks, "data": {"dataset": dataset}, "training": training,
             "evaluation": {"sample_tokens": 4}}  # fmt: skip
 
@@ -141,15 +141,15 @@ SCENES = {
         {**TOKENS, "tokens_per_step": 52},
         CORPUS,
     ),
-    "seen": scene(
+    "sensor": scene(
         {"image": IMAGE, "sensor": SENSOR}, {"kind": {"use": "classification", "target": "label"}}, READING, ITEMS
     ),
-    "heard": scene(
+    "estimate": scene(
         {"sound": SOUND, "image": IMAGE}, {"size": {"use": "regression", "target": "number"}}, READING, ITEMS
     ),
     "ctc": scene(
         {"sound": {**SOUND, "frames": 2}},
-        {"said": {"use": "ctc", "target": "note", "source": "sound"}},
+        {"word": {"use": "ctc", "target": "note", "source": "sound"}},
         {**READING, "context": 64},
         ITEMS,
     ),
@@ -160,11 +160,11 @@ SCENES = {
         ITEMS,
     ),
     "captions": scene(
-        {"image": IMAGE, "note": TEXT}, {"said": {"use": "sequence_to_sequence", "target": "note"}}, WRITING, ITEMS
+        {"image": IMAGE, "note": TEXT}, {"word": {"use": "sequence_to_sequence", "target": "note"}}, WRITING, ITEMS
     ),
     "speech": scene(
         {"sound": {"use": "audio_stem", "rate": 8000, "mels": 8, "longest": 0.2, "fill": 0.2}, "note": TEXT},
-        {"said": {"use": "sequence_to_sequence", "target": "note"}},
+        {"word": {"use": "sequence_to_sequence", "target": "note"}},
         WRITING,
         ITEMS,
     ),
@@ -175,4 +175,4 @@ SCENES = {
         ITEMS,
     ),
 }
-"""One for every tokenizer and every task."""
+"""Configurations that together contain every tokenizer and every task."""
