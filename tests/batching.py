@@ -1,4 +1,4 @@
-"""Batches of a split for tasks that it was not opened with."""
+"""Helpers for tests of tasks: batches, targets, fitting and metrics of a single task."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from torch import Tensor
 
 
 def make_batch(split: Split, places: Sequence[SampleIndex], tasks: Mapping[str, Task], **how) -> Batch:
-    """What `split.batch` gives where the split has these tasks."""
+    """The batch of a split with these tasks instead of its tasks."""
     return replace(split, tasks=tasks).batch(places, **how)
 
 
 def asked(task: Task, planned: SetPlan) -> Targets:
-    """What a task wants to hear of one set."""
+    """The targets of a task in one set."""
     return task.targets(Batch(main=planned))[1]
 
 
 def fitted(task: Task, rows: Sequence[Mapping], say: Callable[[str], None] = print) -> Task:
-    """The task after it has seen these rows of training data."""
+    """The task after `fit` on these rows of training data."""
     task.learned = task.fit(TrainingData(Listed([str(number) for number in range(len(rows))], rows), say))
     return task
 
 
 def summed(task: Task, output: Tensor, targets: Targets, **sums: float) -> dict[str, float]:
-    """The metrics of one batch, of a task whose sums are these besides those that it measures."""
+    """The metrics of a task in one batch, from `sums` and the sums that the task measures."""
     totals = {name: torch.tensor(value) for name, value in sums.items()} | task.measure(output, targets)
     return figures(task.metrics, totals)

@@ -1,6 +1,6 @@
-"""Calls in a child process, whose peak memory is measured: what a reader of a file takes at most.
+"""Calls a function in a child process and measures its peak memory, for tests of limits of memory.
 
-The child is forked from a server that has imported torch once: RLIMIT_AS does not work with torch, so the memory is
+The child is forked from a server that has imported torch once. RLIMIT_AS does not work with torch, so the memory is
 measured, not limited.
 """
 
@@ -22,18 +22,18 @@ MODULES = [
     "soundfile", "mido", "pytest", "hypothesis", "chopmix.inference.report", "chopmix.projects.decision.steps",
     "chopmix.experiment.interchange.tokenizers",
 ]  # fmt: skip
-"""What the server imports before the first child, so that it does not count, and no child takes time for it."""
+"""Modules that the server imports before the first child, so that no child needs memory and time for them."""
 
 
 class Measured(NamedTuple):
-    """What a call in a child gave, and what it took."""
+    """The result of a call in a child process, and its memory and time."""
 
     value: Any
-    """The result; None where it raised an error."""
+    """The result; None if the call raised an error."""
     error: str
-    """The error as `DataError: ...`; empty where there was none."""
+    """The error as `DataError: ...`; empty if there was no error."""
     mib: float
-    """The most memory beyond that before the call, in MiB."""
+    """The peak of memory minus the memory before the call, in MiB."""
     seconds: float
     """CPU seconds."""
     warnings: list[str]
@@ -41,7 +41,7 @@ class Measured(NamedTuple):
 
 
 def measured(call: Callable, *arguments: Any) -> Measured:
-    """Call a function of a module in a child process. Raises AssertionError where the child does not survive it."""
+    """Call a function of a module in a child process. Raises AssertionError if the child does not survive the call."""
     if not STATUS.exists():
         pytest.skip("memory is measured on Linux")
     context = multiprocessing.get_context("forkserver")
@@ -61,19 +61,19 @@ def measured(call: Callable, *arguments: Any) -> Measured:
 
 def _measure(pipe: Any, call: Callable, arguments: tuple) -> None:
     gc.freeze()  # a collection in the call would copy pages of the server
-    Path("/proc/self/clear_refs").write_text("5")  # forget the most memory so far
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of memory
     before, started, value, error = _memory("VmRSS"), time.process_time(), None, ""
-    with warnings.catch_warnings(record=True) as met:
+    with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         try:
             value = call(*arguments)
-        except Exception as wrong:
-            error = f"{type(wrong).__name__}: {wrong}"
-    seconds = time.process_time() - started
-    pipe.send(Measured(value, error, (_memory("VmHWM") - before) / 1024, seconds, [str(each.message) for each in met]))
+        except Exception as raised:
+            error = f"{type(raised).__name__}: {raised}"
+    seconds, messages = time.process_time() - started, [str(each.message) for each in recorded]
+    pipe.send(Measured(value, error, (_memory("VmHWM") - before) / 1024, seconds, messages))
 
 
 def _memory(name: str) -> int:
-    """A field of the process's status, in KiB."""
+    """A field of the status of the process, in KiB."""
     lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if line.startswith("Vm"))
     return int(lines[name].split()[0])

@@ -1,4 +1,4 @@
-"""Where the tests find what they are about."""
+"""Folders of the repository, its packages and its configurations, for the tests."""
 
 import re
 from pathlib import Path
@@ -18,15 +18,15 @@ PACKAGES = (
     "commands",
     "projects",
 )
-"""The packages: each imports from those before it, and from itself. `files` is in `chopmix/`, the others at the top."""
+"""The packages: each imports only from earlier ones and itself. `files` is in `chopmix/`, the rest at the top."""
 
 
 def needs_missing_project(file: Path) -> bool:
-    """Whether the header of a YAML says that it needs a project which is not here: "Needs the project `decision`"."""
+    """Whether the header of a YAML names a project that does not exist here: "Needs the project `decision`"."""
     head = " ".join(line.lstrip("# ") for line in file.read_text().splitlines() if line.startswith("#"))
     return any(not (ROOT / "projects" / name).is_dir() for name in re.findall(r"[Nn]eeds the project `(\w+)`", head))
 
 
 def every_yaml() -> list[Path]:
-    """All configurations, in a stable order, without those that need a project which is not here."""
+    """All configurations in a stable order, except those that need a project which does not exist here."""
     return [file for file in sorted(CONFIGS.rglob("*.yaml")) if not needs_missing_project(file)]

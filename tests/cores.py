@@ -1,4 +1,4 @@
-"""Cores for tests, whose attention expressions and positions name inputs and axes, as a YAML's do."""
+"""Cores for tests: attention expressions and positions name inputs and axes, as in a YAML file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def core_of(
     inputs: Sequence[str] = (), axes: Sequence[str] = ("order",), crosses: bool = False, *,
     attention: str | list[str] = "causal & same_sample", position: Any = None, block: Any = Block, **options: Any,
 ) -> Transformer:  # fmt: skip
-    """A core that reads these inputs, numbered from 1, on these axes."""
+    """A core for these inputs, numbered from 1, and these axes."""
     graphs = [parse_graph(each, inputs, axes) for each in ([attention] if isinstance(attention, str) else attention)]
     return Transformer(
         attention=graphs, position=lambda heads, channels: (position or RelativePosition)(heads, channels, tuple(axes)),

@@ -1,4 +1,4 @@
-"""Random tokens and random graphs, drawn by hypothesis, for the tests that say "for all"."""
+"""Hypothesis strategies for random tokens and random graphs, for tests of properties that always hold."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ LEAVES: dict[type[Graph], st.SearchStrategy] = {
     | st.builds(Edges, st.lists(st.tuples(_place, _place), min_size=1, max_size=3).map(tuple), st.just("slots")),
 }
 LEAVES |= {Not: st.builds(Not, st.one_of(*LEAVES.values())), Dilated: st.builds(Dilated, st.integers(1, 4))}
-"""Every graph value that is no combination of two others, and one of a user's own; sizes are multiples of a half,
-which floats of every width hold exactly."""
+"""Every graph value that does not combine two others, and one that a user defines. Sizes are multiples of a half,
+which are exact in floats of every width."""
 
 
 def leaves() -> st.SearchStrategy:
@@ -50,7 +50,7 @@ def leaves() -> st.SearchStrategy:
 
 
 def graphs(leaf: st.SearchStrategy | None = None) -> st.SearchStrategy:
-    """Expressions over all graph values, `&`, `|` and `~`."""
+    """Expressions of all graph values with `&`, `|` and `~`."""
     return st.recursive(
         leaf or leaves(),
         lambda part: st.builds(And, part, part) | st.builds(Or, part, part) | st.builds(Not, part),
@@ -59,7 +59,7 @@ def graphs(leaf: st.SearchStrategy | None = None) -> st.SearchStrategy:
 
 
 def causal_graphs() -> st.SearchStrategy:
-    """Expressions of which every edge points backwards: `causal`, narrowed by anything, widened by their like."""
+    """Expressions with backward edges only: `causal`, restricted by any graph, and unions of such expressions."""
     leaf = st.just(Causal())
     narrowed = st.builds(And, leaf, graphs()) | st.builds(And, graphs(), leaf)
     return st.recursive(
@@ -73,13 +73,13 @@ def causal_graphs() -> st.SearchStrategy:
 def tokens(
     draw, most: int = 7, rows: int | None = None, length: int | None = None, sample: int | None = None
 ) -> Tokens:
-    """Rows of mixed inputs: samples and padding anywhere, several spans, coordinates that may be missing.
-    `sample`: all of one."""
-    b, n, whose = rows or draw(st.integers(1, 3)), length or draw(st.integers(1, most)), sample
+    """Rows of mixed inputs: samples and padding in any order, several items, coordinates that may be missing.
+    `sample`: all tokens belong to this sample."""
+    b, n, only = rows or draw(st.integers(1, 3)), length or draw(st.integers(1, most)), sample
     sample, span, numbers, position = [], [], [], []
     for row in range(b):
         start = draw(st.integers(0, 2))
-        samples = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) if whose is None else [whose] * n
+        samples = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) if only is None else [only] * n
         sample.append([s and 2 * row + s for s in samples])
         span.append([s and 4 * row + draw(st.integers(1, 4)) for s in samples])
         numbers.append(draw(st.lists(st.integers(0, len(INPUTS)), min_size=n, max_size=n)))
@@ -94,7 +94,7 @@ def tokens(
 
 @st.composite
 def packed_tokens(draw, most: int = 12, padding: bool = True) -> Tokens:
-    """Rows of whole samples laid end to end, as packing makes them, with runs of padding between or behind them."""
+    """Rows of complete samples one after another, as packing creates them, with padding between or after them."""
     b, n = draw(st.integers(1, 3)), draw(st.integers(1, most))
     sample, number = [], 0
     for _ in range(b):
@@ -110,7 +110,7 @@ def packed_tokens(draw, most: int = 12, padding: bool = True) -> Tokens:
 
 
 def laid_out(sample: list[list[int]], numbers: list[list[int]] | None = None, axes: int = 3) -> Tokens:
-    """Tokens with these sample numbers (and inputs), each sample one span, in running order and in rows of three."""
+    """Tokens with these sample numbers (and inputs): each sample is one item, in running order and in rows of three."""
     order = torch.arange(len(sample[0]), dtype=torch.float32).expand(len(sample), -1)
     samples = torch.tensor(sample)
     return Tokens(

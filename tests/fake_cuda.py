@@ -1,5 +1,5 @@
-"""CUDA without a GPU: tensors on the CPU are real, those on CUDA are fake. They know their device, type and shape,
-mix no devices, and have no values: whoever waits for one is told so, or counted."""
+"""CUDA without a GPU: tensors on the CPU are real, tensors on CUDA are fake. A fake tensor has a device, a type and a
+shape, but no values. A program that waits for a value gets an error, or the read is recorded."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from torch.utils._pytree import tree_leaves
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The first backward pass of a process starts threads for all devices that there are, also fake ones; a process with
-# such threads cannot be forked. Without a device it starts none.
+# The first backward pass of a process starts threads for all existing devices, also fake ones; a process with such
+# threads cannot be forked. Here no device exists yet, so no threads are started.
 torch.ones(1, requires_grad=True).sum().backward()
 
 
 class HostRead(RuntimeError):
-    """The program on the CPU waits for the GPU, to look at a value that is computed there."""
+    """The program on the CPU waits for the GPU, to read a value that is computed there."""
 
 
 class FakeCuda(FakeTensorMode):
-    """Everything on the CPU is computed; what is on CUDA has a type and a shape. (Inside torch's own mode all
-    would be fake, and nothing could be planned.)
+    """Operations on the CPU are computed; tensors on CUDA have a type and a shape only. (With `FakeTensorMode` of
+    torch all tensors would be fake, and batches could not be planned.)
 
-    `reads` lists where the program waited for a value, `copies` where it copied something to the GPU, and
-    `blocking` where it waited for that copy: file, line and function.
+    `reads` lists where the program waited for a value, `copies` where it copied a tensor to the GPU, and
+    `blocking` where it waited for such a copy: file, line and function.
     """
 
     supports_higher_order_operators = True  # FlexAttention
@@ -48,9 +48,7 @@ class FakeCuda(FakeTensorMode):
         kwargs = kwargs or {}
         if isinstance(func, HigherOrderOperator):
             return super().__torch_dispatch__(func, types, args, kwargs)
-        if (
-            torch.is_inference_mode_enabled() and func.namespace != "prim"
-        ):  # there operations come in one chunk that are made of others
+        if torch.is_inference_mode_enabled() and func.namespace != "prim":  # composite operations arrive undivided
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
@@ -62,7 +60,7 @@ class FakeCuda(FakeTensorMode):
         if name in (
             "_use_cudnn_ctc_loss",
             "_use_miopen_ctc_loss",
-        ):  # they ask the driver; both want the blank to be symbol 0
+        ):  # they query the driver; both need the blank as symbol 0
             return False
         if on_cuda and (wanted == "cpu" or name in READING or masks(name, args)):
             return self._read(name, args, kwargs)
@@ -76,7 +74,7 @@ class FakeCuda(FakeTensorMode):
         return func(*args, **kwargs)
 
     def _copy(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """To the GPU, noted once."""
+        """Copy to the GPU, recorded once."""
         self.copies.append(caller())
         if not kwargs.get("non_blocking"):
             self.blocking.append(self.copies[-1])
@@ -87,8 +85,8 @@ class FakeCuda(FakeTensorMode):
             self.copying = False
 
     def _read(self, name: str, args: Any, kwargs: Any) -> Any:
-        """Ones and zeros (of what is no float) in place of the values asked for; of what is chosen or counted
-        as much as there can be."""
+        """Record a read. Returns ones for floats and zeros for other types; a result that depends on values has its
+        largest possible size."""
         self.reads.append(caller())
         if not self.may_read:
             raise HostRead(f"{name} waits for the GPU at {self.reads[-1]}")
@@ -107,16 +105,16 @@ class FakeCuda(FakeTensorMode):
 
 
 READING = {"_local_scalar_dense", "nonzero", "bincount"}
-"""Operations whose result is a value, or as large as the values say."""
+"""Operations whose result is a value, or has a size that depends on values."""
 
 
 def masks(name: str, args: Any) -> bool:
-    """Whether some of a tensor are chosen by truth values."""
+    """Whether an operation selects elements of a tensor by a boolean mask."""
     return name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1])
 
 
 def caller() -> str:
-    """Where in the program's own files an operation was asked for."""
+    """The line of the repository that called an operation."""
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
         if path.is_relative_to(ROOT) and ".venv" not in path.parts and path != Path(__file__).resolve():
@@ -126,15 +124,15 @@ def caller() -> str:
 
 @contextmanager
 def fake_cuda(half: bool = True, reads: bool = False) -> Iterator[FakeCuda]:
-    """Inside, `device="cuda"` gives fake tensors; with `half`, CUDA's rules of autocast to bfloat16 hold.
+    """In this context `device="cuda"` creates fake tensors; with `half`, CUDA autocasts to bfloat16.
 
-    Raises HostRead where the program waits for a value of the GPU; with `reads` there is one in its place, and
-    that is noted.
+    Raises HostRead if the program waits for a value of the GPU. With `reads` it receives a substitute value instead,
+    and the read is recorded.
     """
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-    there = mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
-    halves = mock.patch("torch.cuda.is_bf16_supported", lambda *_: True)
-    with there, halves, FakeCuda() as mode:
+    amp = mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    bfloat16 = mock.patch("torch.cuda.is_bf16_supported", lambda *_: True)
+    with amp, bfloat16, FakeCuda() as mode:
         mode.may_read = reads
         torch.set_autocast_enabled("cuda", half)
         torch.set_autocast_dtype("cuda", torch.bfloat16)

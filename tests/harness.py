@@ -1,11 +1,14 @@
-"""One thread a process: two OpenMP threads on a busy two-core machine can be several times slower than one. And no
-GPU, where nothing is equal bit for bit: `test_gpu.py` tells how it gets one."""
+"""The settings, markers and fixtures of all tests.
+
+Each process has one thread, since two OpenMP threads on a busy two-core machine can be several times slower. It has no
+GPU, where results are not equal bit for bit; `test_gpu.py` explains how it gets one.
+"""
 
 import gc
 import logging
 import os
 
-gc.disable()  # until the tests are collected: nothing that they import is freed
+gc.disable()  # until the tests are collected: no imported object is freed
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # `uv run pytest`: printed commands would begin with `uv run`
 if os.environ.get("CHOPMIX_TEST_DEVICE") != "cuda":
@@ -35,7 +38,7 @@ settings.load_profile("chopmix")
 
 
 QUICK = ("models", "tokenizers", "tasks", "data", "training")
-"""The folders whose tests have the marker `quick`: together less than a minute on two cores. None needs a project."""
+"""Folders whose tests have the marker `quick`: they take less than a minute on two cores and need no project."""
 LONG = {
     "models": (
         "attention", "constraints", "generation", "graph", "leaks", "notes", "own_layers", "tracer", "transformer",
@@ -45,7 +48,7 @@ LONG = {
     "tasks": ("absent", "bounded", "chance", "ctc", "masked_diffusion", "next_item", "sequence_to_sequence"),
     "data": ("cards", "columns", "fingerprint", "mixture", "samples", "sources", "token_file"),
 }  # fmt: skip
-"""The files in them that take too long."""
+"""Files in these folders that take too long."""
 
 
 def is_quick(file: Path) -> bool:
@@ -55,7 +58,7 @@ def is_quick(file: Path) -> bool:
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Of `-m quick` other files are not even imported."""
+    """With `-m quick`, other files are not imported."""
     others = config.option.markexpr == "quick" and collection_path.match("test_*.py") and not is_quick(collection_path)
     return True if others else None
 
@@ -94,17 +97,17 @@ TREE = {
 
 
 def merged(base, changes):
-    """A tree with changes laid over it."""
-    found = dict(base)
+    """A tree with changes merged into it."""
+    tree = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict) and "use" not in value
-        found[key] = merged(found[key], value) if both else value
-    return found
+        both = isinstance(value, dict) and isinstance(tree.get(key), dict) and "use" not in value
+        tree[key] = merged(tree[key], value) if both else value
+    return tree
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_reports():
-    """Trainings write no report and no page at their end, which takes a second. Gives the functions that do."""
+    """Training writes no report and no page at its end, which takes a second. Yields the functions that write them."""
     write = ReportPage.run, run_page.write_run_page, run_page.store_sums
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ReportPage, "run", lambda self, trained, say: Result())
@@ -115,7 +118,7 @@ def no_reports():
 
 @pytest.fixture(scope="session", autouse=True)
 def no_fsync():
-    """Files are not forced to the disk: no test loses power."""
+    """Files are not flushed to the disk, since no test needs it."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda handle: None)
         yield
@@ -123,7 +126,7 @@ def no_fsync():
 
 @pytest.fixture(scope="session", autouse=True)
 def short_pages():
-    """Pages show three generated items instead of twelve: drawing them is most of the time of an evaluation."""
+    """Pages show three generated items instead of twelve: drawing them takes most of the time of an evaluation."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(pages, "COUNT", 3)
         yield
@@ -131,7 +134,7 @@ def short_pages():
 
 @pytest.fixture
 def reports(no_reports, monkeypatch):
-    """Trainings write a report and a page at their end."""
+    """Training writes a report and a page at its end."""
     monkeypatch.setattr(ReportPage, "run", no_reports[0])
     monkeypatch.setattr(run_page, "write_run_page", no_reports[1])
     monkeypatch.setattr(run_page, "store_sums", no_reports[2])
@@ -139,25 +142,25 @@ def reports(no_reports, monkeypatch):
 
 @pytest.fixture
 def messages(caplog):
-    """Gives the messages of chopmix since the last call, a line each. In Python they are not printed."""
+    """A function that returns the messages of chopmix since its last call, one per line. Python does not print them."""
     caplog.set_level(logging.INFO, logger="chopmix")
 
-    def taken() -> str:
+    def new_messages() -> str:
         lines = [record.getMessage() for record in caplog.records if record.name == "chopmix"]
         caplog.clear()
         return "".join(f"{line}\n" for line in lines)
 
-    return taken
+    return new_messages
 
 
 @pytest.fixture
 def memory_protocol(monkeypatch):
-    """Addresses of fsspec's file system in memory may be opened."""
+    """Addresses of the file system of fsspec in memory may be opened."""
     monkeypatch.setattr(trust, "PROTOCOLS", {*trust.PROTOCOLS, "memory"})
 
 
 def tiny_in(folder: Path, name: str = "tiny", **changes) -> Path:
-    """The YAML of a tiny experiment on a text of a few hundred letters, which is written here too."""
+    """Write the YAML of a tiny experiment, and its text of a few hundred letters. Returns the path of the YAML."""
     random.seed(0)
     words = [random.choice(["chop", "mix", "set", "token"]) for _ in range(150)]
     (folder / "train.txt").write_text(" ".join(words))
@@ -171,14 +174,14 @@ def tiny_in(folder: Path, name: str = "tiny", **changes) -> Path:
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """Makes a tiny experiment's YAML on a text of a few hundred letters; gives its path."""
+    """A function that writes the YAML of a tiny experiment on a text of a few hundred letters, and returns its path."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     return partial(tiny_in, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory):
-    """The folder in which the tiny experiment was trained, once for all tests of a session."""
+    """The folder in which the tiny experiment is trained, once for all tests of a session."""
     folder = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CHOPMIX_CACHE", str(folder / "cache"))

@@ -1,4 +1,4 @@
-"""User-defined parts that read what they must not read, and honest ones that are difficult to tell from them."""
+"""User-defined parts that read tokens or targets that they must not read, and correct parts that look similar."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ class Detached(Block):
 
 
 class Late(Block):
-    """Only in the feed-forward branch, whose last matrix can be zero at the first step."""
+    """Leaks only in the feed-forward branch, whose last matrix can be zero at the first step."""
 
     def forward(self, x, context, *source):
         x = self.add_attention(x, self.attention, context)
@@ -51,7 +51,7 @@ class Late(Block):
 
 
 class Scaled(Block):
-    """Multiplied by a weight that is nearly zero at first."""
+    """The leak is multiplied by a weight that is nearly zero at first."""
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
@@ -62,14 +62,14 @@ class Scaled(Block):
 
 
 class Cached(Block):
-    """Only in generation, into the keys and values that are kept."""
+    """Leaks only in generation, into the cached keys and values."""
 
     def forward(self, x, context, *source):
         return super().forward(x if context.cache is None else following(x), context, *source)
 
 
 class Lstm(Block):
-    """In both directions, whatever the graph says."""
+    """An LSTM in both directions, which ignores the graph."""
 
     def __init__(self, width, *arguments, **options):
         super().__init__(width, *arguments, **options)
@@ -80,7 +80,7 @@ class Lstm(Block):
 
 
 class Batched(Block):
-    """Statistics over all tokens, in training only."""
+    """Statistics of all tokens, only in training."""
 
     def __init__(self, width, *arguments, **options):
         super().__init__(width, *arguments, **options)
@@ -91,7 +91,7 @@ class Batched(Block):
 
 
 class Choosing(Block):
-    """An expert with a capacity, which in training chooses its tokens among all."""
+    """An expert with a capacity, which in training chooses its tokens among all tokens."""
 
     def forward(self, x, context, *source):
         x = super().forward(x, context, *source)
@@ -100,14 +100,14 @@ class Choosing(Block):
 
 
 class OfRow(Block):
-    """The mean of the row, which can have several samples."""
+    """Adds the mean of the row, which can have several samples."""
 
     def forward(self, x, context, *source):
         return super().forward(x + x.mean(1, keepdim=True), context, *source)
 
 
 class Random(Block):
-    """Its own generator is not that of torch: two calls differ."""
+    """Random without the generator of torch: two calls differ."""
 
     calls = 0
 
@@ -117,7 +117,7 @@ class Random(Block):
 
 
 class Honest(Block):
-    """Dropout of its own, and a branch that is zero at first."""
+    """Correct: dropout before the block, and a branch that is zero at first."""
 
     @dataclass(frozen=True, kw_only=True)
     class Options(BlockOptions):
@@ -134,7 +134,7 @@ class Honest(Block):
 
 
 class Convolved(TextTokenizer):
-    """Each vector has a part of the next one."""
+    """Adds a part of the next vector to each vector."""
 
     def forward(self, chunks):
         x = super().forward(chunks)
@@ -142,7 +142,7 @@ class Convolved(TextTokenizer):
 
 
 class Told(TextTokenizer):
-    """Reads the targets that travel with the ids."""
+    """Reads the targets that are stored with the ids."""
 
     def forward(self, chunks):
         x = super().forward(chunks)
@@ -150,7 +150,7 @@ class Told(TextTokenizer):
 
 
 class Averaged(ImageTokenizer):
-    """Less the mean of all images of the batch."""
+    """Subtracts the mean of all images of the batch."""
 
     def forward(self, chunks):
         x = super().forward(chunks)
@@ -158,7 +158,7 @@ class Averaged(ImageTokenizer):
 
 
 class Smooth(ImageTokenizer):
-    """Neighbouring patches of one image."""
+    """Correct: adds neighbouring patches of the same image."""
 
     def forward(self, chunks):
         x = super().forward(chunks)
@@ -188,7 +188,7 @@ class Own(Tied):
 
 
 class Among(PooledLinear):
-    """Less the mean over the samples of the batch."""
+    """Subtracts the mean over the samples of the batch."""
 
     def forward(self, x, targets):
         scores = super().forward(x, targets)
@@ -202,7 +202,7 @@ class Compared(Classification):
 
 @dataclass(frozen=True)
 class Wrong(Graph):
-    """Declares that it is causal."""
+    """Declares that it is causal, but reads one token ahead."""
 
     def edge(self, query, key):
         return key.position[0] <= query.position[0] + 1

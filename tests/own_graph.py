@@ -1,4 +1,4 @@
-"""Attention patterns of a user's own, outside the package: one as it should be, and some that are wrong."""
+"""Attention patterns that a user defines outside the package: some are correct, others are wrong."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from chopmix.models.attention.graph import Graph
 
 @dataclass(frozen=True)
 class Dilated(Graph):
-    """Read every `step`-th token, before and behind (Child et al. 2019, arXiv:1904.10509)."""
+    """Read every `step`-th token, before and after (Child et al. 2019, arXiv:1904.10509)."""
 
     step: int
 
@@ -25,15 +25,15 @@ class OfInput(Graph):
     axes: tuple[int, ...] = (0,)
 
     def edge(self, query, key):
-        found = key.input == self.input
+        edges = key.input == self.input
         for axis in self.axes:
-            found = found & (abs(query.position[axis] - key.position[axis]) <= self.radius)
-        return found
+            edges = edges & (abs(query.position[axis] - key.position[axis]) <= self.radius)
+        return edges
 
 
 @dataclass(frozen=True)
 class Distance(Graph):
-    """Wrong: a number for every pair."""
+    """Wrong: returns a number for every pair."""
 
     def edge(self, query, key):
         return query.position[0] - key.position[0]
@@ -41,7 +41,7 @@ class Distance(Graph):
 
 @dataclass(frozen=True)
 class OfQueries(Graph):
-    """Wrong: a value for every query and row, and an axis too many."""
+    """Wrong: returns a value for every query and row, with one axis too many."""
 
     def edge(self, query, key):
         return (query.position[0] > 0)[None].expand(5, -1, -1, -1)
@@ -49,7 +49,7 @@ class OfQueries(Graph):
 
 @dataclass(frozen=True)
 class Always(Graph):
-    """Wrong: one word for all."""
+    """Wrong: returns one word for all pairs."""
 
     def edge(self, query, key):
         return "yes"
@@ -57,7 +57,7 @@ class Always(Graph):
 
 @dataclass(frozen=True)
 class Broken(Graph):
-    """Wrong: looks at an axis that no token has."""
+    """Wrong: reads an axis that no token has."""
 
     def edge(self, query, key):
         return query.position[17] == key.position[17]

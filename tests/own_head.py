@@ -1,4 +1,4 @@
-"""A head of a user's own, outside the package, and something that is none."""
+"""A head that a user defines outside the package, and classes that are no valid heads."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Cosine(VocabularyHead):
-    """Scores by the angle between a vector and each id's, sharpened by one learned number."""
+    """Scores by the angle between a vector and the vector of each id, multiplied by one learned number."""
 
     def __init__(self, embedding, *, sharpness: float = 10.0):
         super().__init__(embedding)
@@ -21,8 +21,8 @@ class Cosine(VocabularyHead):
 
 
 class Silent(VocabularyHead):
-    """Wrong: says nothing."""
+    """Wrong: has no `forward`."""
 
 
 class NoHead(nn.Module):
-    """Wrong: no head."""
+    """Wrong: not a head."""

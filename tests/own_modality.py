@@ -1,4 +1,4 @@
-"""A modality of a user's own, outside the package: a ring of distances, and a data set that has it."""
+"""A modality that a user defines outside the package (a ring of distances), and a data set with it."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,7 +32,7 @@ class LidarTokenizer(nn.Module):
 
 
 class Rooms(SampleDataset):
-    """Scans with a gap, and the side that it is on, in a word."""
+    """Scans with a gap, and a word for the side of the gap."""
 
     columns = ("scan", "side")
 

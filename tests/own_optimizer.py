@@ -1,4 +1,4 @@
-"""Optimizers of a user's own, outside the package."""
+"""Optimizers that a user defines outside the package: some are correct, others are wrong."""
 
 from collections import defaultdict
 
@@ -8,7 +8,7 @@ from chopmix import Optimizer
 
 class LionSteps(torch.optim.Optimizer):
     """Lion (Chen et al. 2023, arXiv:2302.06675): the sign of a momentum. It counts its steps as a plain number, and
-    keeps the largest norm of a gradient in its group."""
+    stores the largest norm of a gradient in its group."""
 
     def __init__(self, parameters, rate, betas=(0.9, 0.99)):
         super().__init__(parameters, {"lr": rate, "betas": betas, "largest": 0.0})
@@ -59,7 +59,7 @@ class Wrapped(Optimizer):
 
 
 class Listing(LionSteps):
-    """Wrong: it keeps lists."""
+    """Wrong: its state contains lists."""
 
     def step(self, closure=None):
         super().step()
@@ -79,7 +79,7 @@ class Shared(LionSteps):
 
 
 class Loose(LionSteps):
-    """Wrong: what it keeps belongs to no parameter."""
+    """Wrong: its state belongs to no parameter."""
 
     def step(self, closure=None):
         super().step()

@@ -1,8 +1,8 @@
-"""How annotations are checked while testing: calls of the package's functions, by beartype, an int being a float.
+"""Annotations of functions of the package are checked by beartype in tests; an int is a valid float.
 
-Checking takes twice the time of a tiny model's arithmetic. So the first `ALL` calls of each test are checked, where new
-shapes come up, and of those that follow one in `ONE_IN`, drawn alike each time. A function inside another one is made,
-and its check with it, at every call of the outer one: only the first `INNER` of them are checked.
+Checking takes twice the time of the arithmetic of a tiny model. Therefore the first `ALL` calls of each test are
+checked, in which new shapes occur, and then one call in `ONE_IN`, with the same random choice each time. A function
+inside another function is created, with its check, at every call of the outer one; only the first `INNER` are checked.
 """
 
 import random
@@ -18,26 +18,26 @@ ONE_IN = 50
 INNER = 20
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
-made: Counter[str] = Counter()
+inner_functions: Counter[str] = Counter()
 
 
 def check(function: Callable) -> Callable:
-    """The function with a check of its annotations, which is written at the first call: most functions of the package
-    are never called in a process."""
+    """The function with a check of its annotations. The check is created at the first call, since most functions of
+    the package are never called in a process."""
     if "<locals>" in function.__qualname__:
-        made[function.__qualname__] += 1
-        if made[function.__qualname__] > INNER:
+        inner_functions[function.__qualname__] += 1
+        if inner_functions[function.__qualname__] > INNER:
             return function
-    written = cache(lambda: checked(function))
-    return lambda *arguments, **named: written()(*arguments, **named)
+    create = cache(lambda: checked(function))
+    return lambda *arguments, **named: create()(*arguments, **named)
 
 
 Switch = type(jaxtyping.config)
 
 
 class Sampled(Switch):
-    """jaxtyping's settings, whose switch, which every annotated function asks when it is called, says of most calls of
-    a long test that they are not to be checked. Where a test sets the switch, it is a plain one again."""
+    """Settings of jaxtyping. Every annotated function reads `jaxtyping_disable` when it is called; in a long test it is
+    True for most calls. If a test sets it, it is a plain attribute again."""
 
     calls, chance = 0, random.Random(0)
 
@@ -53,7 +53,7 @@ class Sampled(Switch):
 
 
 def begin_test() -> None:
-    """Check all calls anew, unless a fixture has switched the checks off; called before each test."""
+    """Called before each test: check all its first calls, unless a fixture has switched the checks off."""
     if not vars(jaxtyping.config)["jaxtyping_disable"]:
         jaxtyping.config.__class__ = Sampled
         jaxtyping.config.calls, jaxtyping.config.chance = 0, random.Random(0)

@@ -1,4 +1,4 @@
-"""The row that a run of the tier `system` adds to `benchmarks/results/system.jsonl`."""
+"""A run of all tests of the tier `system` adds a row to `benchmarks/results/system.jsonl`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_whole(config: pytest.Config) -> bool:
 
 
 def row_of(stats: dict[str, list[Any]], seconds: float) -> dict[str, Any]:
-    """How many tests passed, failed and were skipped, the reasons for skipping, and the seconds.
+    """The number of passed, failed and skipped tests, the reasons for skipping, and the seconds.
 
     {"passed": 3, "failed": 0, "skipped": 1, "why_skipped": {"needs CHOPMIX_DATA": 1}, "seconds": 12.5}
     """
@@ -32,6 +32,6 @@ def row_of(stats: dict[str, list[Any]], seconds: float) -> dict[str, Any]:
 
 
 def record(reporter: Any, config: pytest.Config) -> None:
-    """Add the row of this run, if it is one of the complete tier; the workers of pytest-xdist add none."""
+    """Add the row of this run, if it is a run of the complete tier; workers of pytest-xdist add no row."""
     if is_whole(config) and not hasattr(config, "workerinput"):
         write_results("system", [row_of(reporter.stats, time.monotonic() - START)])

@@ -1,7 +1,6 @@
-"""The tracer: one packed batch of image patches, sound slices and text, all through the same path.
+"""A tiny model and a packed batch of image patches, sound slices and text, for `test_tracer.py` and its processes.
 
-Chop, plan, embed, mix, graph, core, head, loss: the smallest program that touches every contract of the design. The
-tests in `test_tracer.py` (and the two processes that they start) share these makers.
+Chop, plan, embed, mix, graph, core, head, loss: this is the smallest program that uses every part of the design.
 """
 
 from __future__ import annotations
@@ -54,45 +53,45 @@ def planned(samples: list, rows: list[int] | None = None):
 
 
 def batch(samples: list, rows: list[int] | None = None) -> Batch:
-    """One set with everything in it, and the language-modelling targets of its text."""
+    """A batch of one set with all parts, and the language-modelling targets of its text."""
     mixed = planned(samples, rows)
     return with_targets(Batch(main=mixed))
 
 
-def with_targets(made: Batch) -> Batch:
-    """The batch with what its language model is asked."""
-    made, targets = TASK.targets(made)
-    return replace(made, targets={"lm": targets})
+def with_targets(batch: Batch) -> Batch:
+    """The batch with the targets of its language model."""
+    batch, targets = TASK.targets(batch)
+    return replace(batch, targets={"lm": targets})
 
 
 def two_set_batch(samples: list) -> Batch:
-    """The same samples as an encoder's set (image, sound) and a decoder's set (text), row beside row."""
+    """The samples as a set of an encoder (image, sound) and a set of a decoder (text), with equal rows."""
     mixed = planned(samples)
     rows = [int((mixed.tokens.sample == number).any(1).nonzero()[0, 0]) for number in range(1, len(samples) + 1)]
-    heard = planned([[part for part in sample if part[0] != "text"] for sample in samples], rows)
-    told = planned([[part for part in sample if part[0] == "text"] for sample in samples], rows)
-    return with_targets(Batch(main=told, encoder=heard))
+    media = planned([[part for part in sample if part[0] != "text"] for sample in samples], rows)
+    text = planned([[part for part in sample if part[0] == "text"] for sample in samples], rows)
+    return with_targets(Batch(main=text, encoder=media))
 
 
 def small_model(graph: str = GRAPH, encoder: bool = False, seed: int = 0, **core) -> Model:
     torch.manual_seed(seed)
     shape = {"width": WIDTH, "depth": 2, "heads": 4, "position": RelativeBias} | core
-    made = {name: TOKENIZERS[name](chopper, WIDTH, CONTEXT) for name, chopper in choppers().items()}
-    core = core_of(list(made), AXES, encoder, attention=graph, **shape)
-    second = core_of(list(made), AXES, attention="same_sample", **shape) if encoder else None
-    cores = Cores(core, second, [name for name in made if name != "text"] if encoder else ())
-    return Model(made, cores, {"lm": TASK.head(made, WIDTH)}, context=CONTEXT)
+    tokenizers = {name: TOKENIZERS[name](chopper, WIDTH, CONTEXT) for name, chopper in choppers().items()}
+    core = core_of(list(tokenizers), AXES, encoder, attention=graph, **shape)
+    second = core_of(list(tokenizers), AXES, attention="same_sample", **shape) if encoder else None
+    cores = Cores(core, second, [name for name in tokenizers if name != "text"] if encoder else ())
+    return Model(tokenizers, cores, {"lm": TASK.head(tokenizers, WIDTH)}, context=CONTEXT)
 
 
 def loss(model: Model, batch: Batch, count: int | None = None) -> torch.Tensor:
-    """The summed loss over the count of targets (of the whole global batch, when given)."""
+    """The summed loss divided by the count of targets, or by `count`, the targets of the global batch."""
     batch = model.plan(batch)
     total = TASK.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
     return total / (count or batch.targets["lm"].count)
 
 
 def train(model, rank: int = 0, ranks: int = 1, steps: int = 3) -> list[float]:
-    """A few SGD steps in which each rank takes its share of the same global batches; gives the global losses."""
+    """A few SGD steps in which each rank takes its part of the same global batches. Returns the global losses."""
     inner = getattr(model, "module", model)
     optimizer = torch.optim.SGD(inner.parameters(), lr=0.1)
     losses = []
@@ -113,7 +112,7 @@ def train(model, rank: int = 0, ranks: int = 1, steps: int = 3) -> list[float]:
 
 
 def rank_main(rank: int, ranks: int, address: str, results) -> None:
-    """One of several processes (gloo, DDP) that together must give the losses of one."""
+    """One of several processes (gloo, DDP), whose losses together must be those of a single process."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=ranks)
     losses = train(torch.nn.parallel.DistributedDataParallel(small_model().train()), rank, ranks)

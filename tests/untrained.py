@@ -1,4 +1,4 @@
-"""Runs of random weights, in memory, on a data set with a column of every kind: for tests of what runs do."""
+"""Runs with random weights, in memory, on a data set with a column of every kind."""
 
 from functools import partial
 from importlib import import_module
@@ -18,8 +18,8 @@ WORDS = ("chop", "mix", "set", "token")
 
 
 class Everything(SampleDataset):
-    """Samples with a text, another one, a picture, a stream of numbers and one of categories, a sound, a clip, a score,
-    a class, a number and the next numbers of the stream."""
+    """Samples with two texts, a picture, a stream of numbers and one of categories, a sound, a clip, a score, a class,
+    a number and the next numbers of the stream."""
 
     splits = ("train", "val")
     columns = ("text", "other", "image", "wave", "moves", "sound", "clip", "tune", "label", "value", "future")
@@ -41,7 +41,7 @@ class Everything(SampleDataset):
 
 
 class OfExample(Everything):
-    """The same samples, with a further column `x`: the items of the `EXAMPLE` in the file of a tokenizer."""
+    """The same samples with a further column `x`: the items of `EXAMPLE` in the module of a tokenizer."""
 
     columns = (*Everything.columns, "x")
 
@@ -56,7 +56,7 @@ class OfExample(Everything):
 
 def untrained(inputs: dict, tasks: dict, model: dict | None = None, dataset: object = "untrained:Everything",
               columns: dict | None = None) -> Run:  # fmt: skip
-    """A run of random weights on this data set; what it learns of the data is kept in the working folder."""
+    """A run with random weights on this data set; statistics of the data are stored in the working folder."""
     use = dataset.get("use") if isinstance(dataset, dict) else dataset
     on_samples = use in ("untrained:Everything", "untrained:OfExample")
     tree = {
@@ -68,7 +68,9 @@ def untrained(inputs: dict, tasks: dict, model: dict | None = None, dataset: obj
     }  # fmt: skip
     trust = Trust.of(["untrained", "leaking"])
     config = config_from_tree(tree, trust=trust)
-    choppers, made = choppers_and_tasks(config, Path("nowhere"), partial(open_part, trust=trust), config.data.dataset())
+    choppers, built_tasks = choppers_and_tasks(
+        config, Path("nowhere"), partial(open_part, trust=trust), config.data.dataset()
+    )
     torch.manual_seed(0)
-    model = build_model(config, choppers, made).eval()
-    return Run(folder=Path("nowhere"), config=config, step=0, model=model, tasks=made, choppers=choppers)
+    model = build_model(config, choppers, built_tasks).eval()
+    return Run(folder=Path("nowhere"), config=config, step=0, model=model, tasks=built_tasks, choppers=choppers)

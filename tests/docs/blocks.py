@@ -1,9 +1,9 @@
-"""The code blocks of a Markdown page, and what runs them: the README and the pages of `docs/` are tested with the
-commands and programs that they show.
+"""Reads and runs the code blocks of a Markdown page: the commands and programs of the README and of the pages in
+`docs/` are tested with it.
 
-    python tests/docs/blocks.py docs/missing.md      # writes the outputs into the page again
+    python tests/docs/blocks.py docs/missing.md      # updates the outputs in the page
 
-A comment before a block says what happens with it: `<!-- file: NAME -->`, the block is written to a file;
+A comment before a block defines what happens with it: `<!-- file: NAME -->`, the block is written to a file;
 `<!-- not run: REASON -->`; `<!-- output -->`, the block is the output of the one before it. Other blocks in Python,
 YAML and the language `console` run in the order of the page, in one folder and one namespace."""
 
@@ -123,7 +123,7 @@ def run_block(block: Block, names: dict[str, Any], shortened: Callable[[list[str
     elif block.language in ("console", "bash"):
         for line, words in commands(block):
             try:
-                obey(shortened(words))
+                run_command(shortened(words))
             except (Exception, SystemExit) as error:
                 raise AssertionError(f"{block.page.name}:{line}: {' '.join(words)}: {error}") from error
     if block.language == "yaml":
@@ -136,8 +136,8 @@ def _frames(error: BaseException) -> list[Any]:
     return [*traceback.extract_tb(error.__traceback__)]
 
 
-def obey(words: Sequence[str]) -> None:
-    """Run one command; it must end well."""
+def run_command(words: Sequence[str]) -> None:
+    """Run one command. Raises AssertionError if its exit status is not 0."""
     match words[0], list(words[1:]):
         case "pip" | "sync" | "uv" | "pytest", _:
             pass  # installs packages, or runs these tests

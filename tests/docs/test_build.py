@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.mark.system
 def test_the_documentation_builds_strictly_and_loads_nothing(tmp_path):
-    """Within a minute of CPU time. All addresses of scripts, styles and pictures are inside the folder."""
+    """The build takes less than a minute of CPU time; all scripts, styles and pictures are inside the folder."""
     pytest.importorskip("furo", reason="needs uv sync --group docs")
     before = time.process_time()
     words = [sys.executable, "-m", "sphinx", "-q", "-W", "-n", "-E", str(ROOT / "docs"), str(tmp_path / "build")]
@@ -43,7 +43,7 @@ def test_the_documentation_builds_strictly_and_loads_nothing(tmp_path):
 
 
 def test_the_reference_has_every_part_with_a_valid_example():
-    """The example names the part, and is read without an error, except that keys of `model` are missing."""
+    """Each example names its part and is valid, except that keys of `model` may be missing."""
     _, entries = reference()
     readers = {name: TypeAdapter(reader(*key)) for name, key in sections().items()}
     assert len(entries) > 120
@@ -72,7 +72,7 @@ def test_every_page_is_in_the_table_of_contents():
 
 
 def test_the_readme_is_short_and_its_pictures_exist():
-    """At most 200 lines; five sections of at most five commands with a picture that has an alternative text."""
+    """The README has at most 200 lines, and five sections with at most five commands and a picture with a text."""
     assert len(README.splitlines()) <= 200
     sections = re.split(r"^## ", README, flags=re.MULTILINE)[1:]
     users = [section for section in sections if section.startswith("For ")]

@@ -1,5 +1,5 @@
-"""Every code block of the README and of the pages in `docs/`, as it is written there. Trainings are shortened: two
-steps, narrow models, a handful of samples. Data sets that must be fetched are replaced by small ones of their form."""
+"""Every code block of the README and of the pages in `docs/` runs as it is written there. Training is shortened: two
+steps, narrow models, a few samples. Data sets that must be downloaded are replaced by small ones of the same format."""
 
 import gzip
 import hashlib
@@ -34,9 +34,9 @@ PAGES = {page.stem: page for page in [ROOT / "README.md", *sorted((ROOT / "docs"
 LARGER = {
     "README", "start", "text", "generation", "agents", "training", "evaluation", "data", "missing", "coming_from",
 }  # fmt: skip
-"""The pages whose commands train several models: they belong to the larger tier."""
+"""Pages whose commands train several models; their tests belong to the tier `system`."""
 EXACT = {"missing", "batch", "evaluation", "attention", "inspect", "start", "README"}
-"""The pages whose outputs are those of the complete validation data of the quickstart."""
+"""Pages whose outputs need the complete validation data of the quickstart."""
 
 SMALL = ["training.steps=2", "evaluation.every=2", "logging.tensorboard=false", "model.depth=1"]
 FEW = [*SMALL, "evaluation.generated=2", "training.samples_per_step=4"]
@@ -133,11 +133,11 @@ LESS = {
     "runs/decision/cartpole": ["--episodes", "1"],
     "runs/in_context/linear": ["--functions", "20"],
 }
-"""What shortens the training of a configuration whose path begins so."""
+"""Options that shorten a command, by the beginning of the path of its configuration or run."""
 
 
 def shortened(words: list[str]) -> list[str]:
-    """The same command with what makes its training short; what is typed comes last, and counts."""
+    """The command with options that shorten its training; options of the command itself have priority."""
     for number, word in enumerate(words):
         less = next((more for begin, more in LESS.items() if word.startswith(begin)), None)
         if less is not None:
@@ -153,7 +153,7 @@ def shortened(words: list[str]) -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A folder like a checkout, to work in, and small data sets."""
+    """A working folder like a checkout, with small data sets."""
     for name in ("configs", "benchmarks", "train.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     write_data(tmp_path / "data", monkeypatch)
@@ -164,7 +164,7 @@ def checkout(tmp_path, monkeypatch):
 
 
 def write_data(folder: Path, monkeypatch) -> None:
-    """Data sets of the form that the datasets of these names read; of those made by rule, few samples."""
+    """Write small files in the format of each data set, and reduce the number of files of `python_stdlib`."""
     files = python_stdlib._python_files
     monkeypatch.setattr(python_stdlib, "_python_files", lambda root: islice(files(root), 0, None, 12))
     chance, words = random.Random(0), ["two", "dogs", "run", "in", "a", "field", "night"]
@@ -216,8 +216,8 @@ def page(request) -> Path:
 
 
 def test_the_blocks_of_a_page(page, checkout, request, monkeypatch):
-    """They run, their outputs are those of the page, and what they promise to write is there: `compare` and the checks
-    in AFTER assert it."""
+    """The blocks run, their outputs are those of the page, and the files that they should write exist: `compare` and
+    the checks in AFTER assert it."""
     BEFORE.get(page.stem, lambda folder, request: None)(checkout, request)
     if page.stem not in EXACT:
         for dataset in (arithmetic.Arithmetic, driving.Driving, in_context.InContext, recall.Recall):
@@ -226,7 +226,7 @@ def test_the_blocks_of_a_page(page, checkout, request, monkeypatch):
     AFTER.get(page.stem, lambda folder: None)(checkout)
 
 
-# ------------------------------------------------------------------------------------- what a page needs, and writes
+# -------------------------------------------------------------------------------- files that a page needs and writes
 
 
 def before_answers(folder: Path, request) -> None:
@@ -257,7 +257,7 @@ def before_data(folder: Path, request) -> None:
 
 
 def before_readme(folder: Path, request) -> None:
-    """What the pages on data and on text need, and temperatures of a few weeks."""
+    """The files that the pages on data and on text need, and temperatures of some weeks."""
     before_data(folder, request)
     before_text(folder, request)
     hours = [f"{datetime(2010, 1, 1) + timedelta(hours=n)},{40 + n % 24}" for n in range(2500)]
@@ -272,15 +272,15 @@ def after_answers(folder: Path) -> None:
 
 
 def before_text(folder: Path, request) -> None:
-    """Essays, the beginnings of texts, a GPT-2 and a Whisper as transformers saves them, and a talk."""
+    """Essays, beginnings of texts, a GPT-2 and a Whisper saved by transformers, and a recorded talk."""
     (folder / "essays" / "deep").mkdir(parents=True)
     (folder / "beginnings.txt").write_text("def read(self\n\nclass ")
     for number in range(12):
         (folder / "essays" / "deep" / f"{number}.txt").write_text(f"Essay {number}: on the uses of tokens. " * 8)
-    made = transformers.GPT2Config(
+    config = transformers.GPT2Config(
         vocab_size=257, n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=256, eos_token_id=256
     )
-    transformers.GPT2LMHeadModel(made).save_pretrained(folder / "gpt2")
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder / "gpt2")
     (folder / "whisper-tiny").symlink_to(request.getfixturevalue("directory")[0] / "theirs")
     soundfile.write(folder / "talk.mp3", tones(2.5), 16_000)
 
@@ -291,8 +291,8 @@ def after_text(folder: Path) -> None:
 
 
 def after_generation(folder: Path) -> None:
-    made = {path.name for path in folder.glob("*.*")}
-    assert made >= {*(f"seven-{n}.png" for n in (1, 2, 3)), "two.png", "two.gif", "chorale.mid"}
+    names = {path.name for path in folder.glob("*.*")}
+    assert names >= {*(f"seven-{n}.png" for n in (1, 2, 3)), "two.png", "two.gif", "chorale.mid"}
     assert (folder / "runs" / "generate" / "digits" / "report" / "test-samples.html").exists()
 
 
@@ -317,11 +317,11 @@ AFTER = {
 # ------------------------------------------------------------------------------------------------- the pages themselves
 
 
-def test_every_data_set_has_its_terms():
-    own = {"text", "parallel_text", "webdataset", "image_folder", "manifest", "mixture", "idx", "table"}  # a user's
-    names = {file.stem for file in (ROOT / "data" / "datasets").glob("*.py")} - own
-    told = set(re.findall(r"`(\w+)`", PAGES["licences"].read_text()))
-    assert len(names) >= 22 and names <= told
+def test_every_data_set_is_on_the_page_of_licences():
+    user_formats = {"text", "parallel_text", "webdataset", "image_folder", "manifest", "mixture", "idx", "table"}
+    names = {file.stem for file in (ROOT / "data" / "datasets").glob("*.py")} - user_formats
+    listed = set(re.findall(r"`(\w+)`", PAGES["licences"].read_text()))
+    assert len(names) >= 22 and names <= listed
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_a_block_that_fails_is_named_with_page_and_line(block, message, tmp_path
 
 
 def test_outputs_are_written_into_a_page_again(tmp_path, monkeypatch):
-    """Longer and shorter ones, and only those."""
+    """The real outputs may be longer or shorter; nothing else in the page changes."""
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "page.md"
     output = "\n<!-- output -->\n```text\n{}```\n"

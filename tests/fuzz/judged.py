@@ -95,7 +95,7 @@ class _Alarm(BaseException):
     """The time is over. It is no Exception, so that `except Exception` does not catch it."""
 
 
-# ---------------------------------------------------------------------------------------------------------- whose error
+# --------------------------------------------------------------------------------------------------------------- errors
 
 
 def innermost(error: BaseException) -> TracebackType | None:
@@ -131,7 +131,7 @@ def check_quiet(text: str, where: str) -> None:
         raise Steered(f"{where} holds {match[0]!r}: {text[max(match.start() - 40, 0) : match.end() + 40]!r}")
 
 
-# -------------------------------------------------------------------------------------------------------- what happened
+# --------------------------------------------------------------------------------------------------------------- events
 
 OURS = coder_program.__file__
 """The only program that an input may start: it reads a tokenizer of another library in a separate process."""

@@ -1,7 +1,7 @@
 """Files from someone else that try to execute code, write files elsewhere or open a connection.
 
 `free_keys` collects every key of a configuration that accepts free text from the signatures. A case puts one payload
-into one key of a trained run and calls one command with this run. Other cases are in `strangers.py`: names in data,
+into one key of a trained run and calls one command with this run. Other cases are in `hostile_files.py`: names in data,
 shards and results, and hard links. `python tests/fuzz/payloads.py` runs all cases, in parts. Each part adds a row to
 `benchmarks/results/payloads.jsonl`; therefore the same command continues after it was stopped. The suite runs a sample.
 """
@@ -34,9 +34,9 @@ sys.path[:0] = [str(TESTS / "fuzz"), str(TESTS), str(TESTS.parent / "benchmarks"
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.experiment.settings.schema import Choice, Record, halves, keys_of, members
 from chopmix.experiment.settings.sections import sections
+from hostile_files import IN_PLACE, NAMES, FileCase, file_cases, link_files, payload_lines, photos, run_lines
 from judged import Judge, Steered, WroteOutside, at_home, command
 from results import read_results, write_results
-from strangers import IN_PLACE, NAMES, FileCase, file_cases, link_files, payload_lines, photos, run_lines
 from tiny import SCENES, dumped, write_data
 
 Put = Callable[[Any], dict[str, Any]]

@@ -37,15 +37,15 @@ def check(judge: Judge, call) -> judged.Counts:
 
 
 OURS = {
-    "a class of ours": lambda: read_json("missing.json"), "a raise of ours": lambda: Sampling(temperature=-1.0),
+    "a class of chopmix": lambda: read_json("missing.json"), "a raise in chopmix": lambda: Sampling(temperature=-1.0),
     "a configuration": lambda: config_from_tree({}), "a command line": lambda: command("compare", "missing"),
     "an unknown option": lambda: command("compare", "--x"),
 }  # fmt: skip
 FOREIGN = {
-    "a call of ours that a library refuses": lambda: clock(float("nan"), "."),
-    "a library": lambda: TypeAdapter(int).validate_python("x"),
-    "the caller's": lambda: int("x"),
-    "no error of a user's": lambda: {}["x"],
+    "a call of chopmix that a library refuses": lambda: clock(float("nan"), "."),
+    "a library raises": lambda: TypeAdapter(int).validate_python("x"),
+    "the caller raises": lambda: int("x"),
+    "no error of a user": lambda: {}["x"],
     "too deep": lambda: (lambda again: again(again))(lambda again: again(again)),
     "too large": lambda: np.ones(2**45),
 }

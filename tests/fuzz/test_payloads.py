@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 
+import hostile_files
 import payloads
 import pytest
-import strangers
 from chopmix.commands.cli import command_modules
 from judged import in_its_home
 
-SAMPLE = {payloads.Case: 24, payloads.WordCase: 4, payloads.LinkCase: 6, strangers.FileCase: 16}
+SAMPLE = {payloads.Case: 24, payloads.WordCase: 4, payloads.LinkCase: 6, hostile_files.FileCase: 16}
 """How many cases of each kind the suite runs; `python tests/fuzz/payloads.py` runs all."""
 
 
@@ -29,9 +29,9 @@ def test_every_key_with_free_text_is_listed():
 
 def test_every_command_is_tried_with_every_kind_of_file_that_it_reads():
     """The pairs are generated from the arguments of all commands; each pair has command lines."""
-    pairs, unknown = strangers.readings()
-    assert not unknown, "the metavars of these arguments belong into strangers.READ_BY_METAVAR or NOT_READ"
-    assert pairs == {*strangers.LINES} | strangers.ELSEWHERE
+    pairs, unknown = hostile_files.readings()
+    assert not unknown, "the metavars of these arguments belong into hostile_files.READ_BY_METAVAR or NOT_READ"
+    assert pairs == {*hostile_files.LINES} | hostile_files.ELSEWHERE
     commands = {command for command, _ in pairs}
     assert {*command_modules()} - commands == {"schema"}  # which reads nothing
 
@@ -43,10 +43,10 @@ def test_files_from_someone_else_do_nothing(judge, runs, tmp_path, kind):
         payloads.run_case(case, runs, judge, tmp_path)  # raises if anything was executed, written or connected
 
 
-@pytest.mark.parametrize("end", strangers.ENDS[:5])
+@pytest.mark.parametrize("end", hostile_files.ENDS[:5])
 @pytest.mark.parametrize("place", ["a class folder of images", "a class in a cell", "a label's column of sounds"])
 def test_no_name_adds_a_line_to_a_configuration(judge, runs, tmp_path, place, end):
     """`chopmix new` writes names into comments; a line of YAML inside a name is not read."""
-    case = strangers.FileCase(place, f"b{end}{strangers.STEPS[0]}{end}#", strangers.LINES["new", "data"][0])
+    case = hostile_files.FileCase(place, f"b{end}{hostile_files.STEPS[0]}{end}#", hostile_files.LINES["new", "data"][0])
     payloads.run_case(case, runs, judge, tmp_path)
     assert (judge.case / "output" / "new.yaml").exists()
