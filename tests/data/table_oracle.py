@@ -76,7 +76,7 @@ class TableTruth:
 
 
 def is_promised(table: TableTruth) -> bool:
-    """Whether the jitter of every part of every stream is so small that its slots are read right. The phase of a part
+    """Whether the jitter of every part of every stream is so small that its slots are read correctly. The phase of a part
     with fewer than 20 rows is known only without much jitter."""
     for stream in table.streams:
         jitter = np.abs(stream.times - stream.true_time(stream.slots)) / stream.every
@@ -89,7 +89,7 @@ def is_promised(table: TableTruth) -> bool:
 
 
 def random_table(random: np.random.Generator, **choices) -> TableTruth:
-    """Returns a random table whose slots can be read right (see `any_table`)."""
+    """Returns a random table whose slots can be read correctly (see `any_table`)."""
     while not is_promised(table := any_table(random, **choices)):
         pass
     return table
@@ -207,8 +207,8 @@ def same(one: np.ndarray | None, other: np.ndarray) -> bool:
 
 
 def problems(table: TableTruth, samples) -> list[str]:
-    """Compares all windows of the program with the oracle. Returns what differs."""
-    found, windows = [], expected_windows(table)
+    """Compares all windows of the program with the oracle. Returns a line for each difference."""
+    differences, windows = [], expected_windows(table)
     slots = {stream.name: round(table.window / stream.every) for stream in table.streams}
     filled = [
         window for window in windows
@@ -234,12 +234,12 @@ def problems(table: TableTruth, samples) -> list[str]:
                 for first in window.first[stream.name]
             )  # fmt: skip
             if not ok:
-                found.append(
+                differences.append(
                     f"window {number} from {start!r} (oracle: {window.begin!r}), stream {stream.name}: "
                     f"{None if past is None else past[:, 0].tolist()} instead of slots {window.first[stream.name]}"
                 )
     missing = [w for n, w in enumerate(filled) if n not in used and not w.is_optional]
-    found += [f"no window from {window.begin!r}" for window in missing]
+    differences += [f"no window from {window.begin!r}" for window in missing]
     if len(starts) > len(filled):
-        found.append(f"{len(starts)} windows instead of {len(filled)}")
-    return found
+        differences.append(f"{len(starts)} windows instead of {len(filled)}")
+    return differences

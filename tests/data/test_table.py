@@ -108,7 +108,7 @@ def test_splits_follow_in_time_with_a_gap_of_a_window(tmp_path):
             assert part.starts[0] >= ends + 2.0 - 1e-9
             ends = part.starts[-1] + 2.0
     assert dataset.notices()
-    grouped = table(path).divided(Division(val=0.5, group="state"))  # "unless told otherwise"
+    grouped = table(path).divided(Division(val=0.5, group="state"))  # by group instead of by time
     assert set(grouped.opened("val").column("state")) != set(grouped.opened("train").column("state"))
     with pytest.raises(DataError, match="the split val has no windows: 1 windows are too few"):
         table(path, window="40 s").opened("val")

@@ -42,16 +42,16 @@ def write(folder, rows: dict[str, list], name: str = "t.csv") -> str:
 
 def windows(folder, rows: dict[str, list], window="10 s", stride=None, label=None, every="1 s", **stream):
     path = write(folder, rows)
-    made = Table(train=path, time="time", window=window, stride=stride, label=label and TableLabel(**label),
-                 streams={"x": TableStream(columns=["x"], every=every, **stream)})  # fmt: skip
-    return made, made.read(path)
+    dataset = Table(train=path, time="time", window=window, stride=stride, label=label and TableLabel(**label),
+                    streams={"x": TableStream(columns=["x"], every=every, **stream)})  # fmt: skip
+    return dataset, dataset.read(path)
 
 
 # ---------------------------------------------------------------------------------------------------------- the oracle
 
 
 def compared(seeds, folder) -> float:
-    """Compares random tables with the oracle. Returns the mean number of windows."""
+    """Compares random tables with the oracle. Returns the mean number of windows per table."""
     count = 0
     for seed in seeds:
         truth = random_table(np.random.default_rng(seed))
@@ -60,8 +60,8 @@ def compared(seeds, folder) -> float:
         except DataError as error:
             assert "has no window of" in str(error)  # all parts are shorter than a window
             continue
-        found = problems(truth, samples)
-        assert not found, (seed, found[:3])
+        differences = problems(truth, samples)
+        assert not differences, (seed, differences[:3])
         os.remove(folder / f"{seed}.csv")
         count += len(samples)
     return count / len(seeds)
@@ -97,7 +97,7 @@ def test_each_measurement_occurs_once(tmp_path, jitter, drift):
 
 
 def test_the_oracle_finds_a_window_that_is_one_slot_late(tmp_path, monkeypatch):
-    """A check of the check: with slots from the measured begin of a window, as before, most tables are wrong."""
+    """With slots computed from the measured begin of a window, as in an earlier version, most tables are wrong."""
     monkeypatch.setattr("chopmix.data.table_windows.Windows._first_slot",
                         lambda self, name, line, origin, begin: np.ceil(line.number(begin, origin) + 0.25))  # fmt: skip
     truths = [random_table(np.random.default_rng(seed)) for seed in range(8)]
@@ -112,24 +112,24 @@ def test_the_oracle_finds_a_window_that_is_one_slot_late(tmp_path, monkeypatch):
     every=st.sampled_from([1e-3, 0.05, 1.0, 3600.0]), missing=st.sampled_from([0.0, 0.1]),
 )  # fmt: skip
 @settings(max_examples=60)
-def test_the_slots_of_rows_are_read_right(seed, rows, share, every, missing):
-    """As promised: jitter up to 0.45 in 200 rows, 0.40 in 50 rows, 0.35 in fewer rows."""
+def test_the_slots_of_rows_are_read_correctly(seed, rows, share, every, missing):
+    """The documented limits: jitter up to 0.45 with 200 rows, 0.40 with 50 rows, 0.35 with fewer rows."""
     random = np.random.default_rng(seed)
     limit = 0.45 if rows >= 200 else 0.40 if rows >= 50 else 0.35
     slots = np.flatnonzero(random.random(int(rows * 1.2)) >= missing)[:rows]
     times = (random.random() + slots * (1 + share) + random.uniform(-limit, limit, len(slots)) * 0.98) * every
     line = fitted_line(times - times[0], every)
-    found = np.rint((times - times[0] - line.phase) / line.interval)
-    assert len(set((found - slots).tolist())) == 1
+    computed = np.rint((times - times[0] - line.phase) / line.interval)
+    assert len(set((computed - slots).tolist())) == 1
 
 
-def test_rows_in_an_occupied_slot_are_counted_and_the_later_one_counts(tmp_path):
+def test_the_later_of_two_rows_in_a_slot_is_used_and_the_other_is_counted(tmp_path):
     times = np.sort(np.append(np.arange(300.0), 200.2))
     clock = clock_of(times, 1.0, 10.0, np.zeros(1))
     assert (clock.repeated, clock.late, clock.rows) == (1, 0, 301)
-    made, samples = windows(tmp_path, {"time": times.tolist(), "x": times.tolist()})
+    dataset, samples = windows(tmp_path, {"time": times.tolist(), "x": times.tolist()})
     assert samples[20]["x"]["values"][:2, 0].tolist() == pytest.approx([200.2, 201])
-    assert made.notices() == [
+    assert dataset.notices() == [
         "stream 'x': 1 of 301 measurements are ignored, because a later one is in the same slot; 0 are almost half an "
         "interval from their slots"
     ]
@@ -138,10 +138,10 @@ def test_rows_in_an_occupied_slot_are_counted_and_the_later_one_counts(tmp_path)
 def test_late_rows_are_counted(tmp_path):
     random = np.random.default_rng(0)
     times = np.arange(3000) + random.uniform(-0.482, 0.482, 3000)
-    made, samples = windows(tmp_path, {"time": times.tolist(), "x": range(3000)})
+    dataset, samples = windows(tmp_path, {"time": times.tolist(), "x": range(3000)})
     late = samples.clocks["x"].late
     assert 0 < late < 30 and samples.clocks["x"].repeated == 0 and len(samples) == 300
-    assert made.notices()[0].endswith(f"; {late} are almost half an interval from their slots")
+    assert dataset.notices()[0].endswith(f"; {late} are almost half an interval from their slots")
     assert [row["x"]["values"][:, 0].tolist() for row in samples] == np.arange(3000).reshape(300, 10).tolist()
     times = np.arange(3000) + random.uniform(-0.5, 0.5, 3000)
     with pytest.raises(DataError, match="the measurements of stream 'x' are not 1 s apart"):
@@ -159,20 +159,20 @@ def test_a_table_that_is_not_evenly_spaced_is_refused(tmp_path):
 
 def test_an_interval_that_differs_is_noted(tmp_path):
     for share, noted in ((0.0005, False), (0.002, True)):
-        made, _ = windows(tmp_path, {"time": (np.arange(300) * (1 + share)).tolist(), "x": [1] * 300})
+        dataset, _ = windows(tmp_path, {"time": (np.arange(300) * (1 + share)).tolist(), "x": [1] * 300})
         expected = ["stream 'x': its measurements are 1.002 s apart instead of 1 s"] if noted else []
-        assert made.notices() == expected
+        assert dataset.notices() == expected
 
 
 def test_empty_slots_are_noted(tmp_path):
     """Every second hour has no row, and the windows begin every two hours: the same slots are always empty."""
     times = [3600.0 * 2 * n for n in range(100)]
-    made, _ = windows(tmp_path, {"time": times, "x": times}, window="4 h", stride="2 h", every="1 h", horizon="2 h")
-    assert made.notices() == [
+    dataset, _ = windows(tmp_path, {"time": times, "x": times}, window="4 h", stride="2 h", every="1 h", horizon="2 h")
+    assert dataset.notices() == [
         "stream 'x': 3 of 4 slots and 2 steps (number 2, 4, 6) are empty in more than half of the windows"
     ]
-    made, _ = windows(tmp_path, {"time": times, "x": times}, window="4 h", stride="2 h", every="2 h")
-    assert made.notices() == []
+    dataset, _ = windows(tmp_path, {"time": times, "x": times}, window="4 h", stride="2 h", every="2 h")
+    assert dataset.notices() == []
 
 
 # ------------------------------------------------------------------------------------ down-sampled and without interval
@@ -241,7 +241,7 @@ def test_a_stream_without_an_interval_has_its_measured_times(seed, start, stride
 
 
 def test_a_stream_with_a_clock_and_streams_without_share_a_table(tmp_path):
-    """The reproduction of the defect: wind every ten minutes from 00:00, temperature every hour at HH:40."""
+    """A former error: wind every ten minutes from 00:00, temperature every hour at HH:40."""
     times = np.arange(6 * 24 * 20) * 600.0
     for minute in (0, 20, 30, 40, 50):
         temp = [t / 3600 if t % 3600 == minute * 60 else None for t in times]
@@ -271,15 +271,15 @@ def test_the_label_of_a_window_is_that_of_its_slots(tmp_path, jitter):
 
 
 def test_windows_with_two_groups_are_in_no_split(tmp_path):
-    """Also those whose horizon has another group; folds and groups work for a table."""
+    """Nor are windows whose horizon has another group. Folds and groups work for a table."""
     rows = {"time": range(600), "x": range(600), "session": [f"g{n // 60}" for n in range(600)],
             "state": ["ab"[n // 7 % 2] for n in range(600)]}  # fmt: skip
-    made, samples = windows(tmp_path, rows, stride="2 s", label={"column": "state"}, horizon="4 s")
+    dataset, samples = windows(tmp_path, rows, stride="2 s", label={"column": "state"}, horizon="4 s")
     for division in (Division(val=0.3, group="session"), Division(folds=3, fold=1, group="session", stratify="state")):
-        divided, seen = made.divided(division), {}
+        divided, groups = dataset.divided(division), {}
         for split in ("train", "val"):
             part = divided.opened(split)
-            seen[split] = {value for n in range(len(part)) for value in part.values_in(n, "session")}
+            groups[split] = {value for n in range(len(part)) for value in part.values_in(n, "session")}
             for n in range(len(part)):
                 past, future = part[n]["x"]["values"][:, 0], part[n]["x_future"]
                 slots = {
@@ -288,17 +288,17 @@ def test_windows_with_two_groups_are_in_no_split(tmp_path):
                     if value == value
                 }
                 assert len(slots) == 1 and part[n]["session"] == f"g{slots.pop()}"
-        assert seen["train"] and seen["val"] and not seen["train"] & seen["val"]
+        assert groups["train"] and groups["val"] and not groups["train"] & groups["val"]
         dropped = len(samples) - sum(len(divided.opened(split)) for split in ("train", "val"))
         assert (
             f"data.split: {dropped:,} windows with several values in column 'session' are not used" in divided.notices()
         )
     with pytest.raises(DataError, match=r"data\.split\.order: the windows of a table are always divided in the order"):
-        made.divided(Division(order="session"))
+        dataset.divided(Division(order="session"))
     rows["session"] = [None if 100 < n < 200 else value for n, value in enumerate(rows["session"])]
-    made, _ = windows(tmp_path, rows)
+    dataset, _ = windows(tmp_path, rows)
     with pytest.raises(DataError, match=r"sample '110 s to 119 s' has no value in column 'session'"):
-        made.divided(Division(group="session")).opened("val")
+        dataset.divided(Division(group="session")).opened("val")
 
 
 @given(seed=st.integers(0, 10_000))
@@ -384,11 +384,11 @@ def test_the_last_window_ends_with_the_last_row(tmp_path, share, ahead):
 
 def test_a_part_that_is_shorter_than_a_window_has_no_window(tmp_path):
     times = [*range(100), *range(200, 205), *range(300, 400)]
-    made, samples = windows(tmp_path, {"time": times, "x": times})
+    dataset, samples = windows(tmp_path, {"time": times, "x": times})
     values = {value for row in samples for value in row["x"]["values"][:, 0].tolist()}
     assert values == {*range(100), *range(300, 400)} and len(samples) == 20
-    made, samples = windows(tmp_path, {"time": times[:105], "x": times[:105]})
-    assert made.latest()[0]["x"]["values"][-5:, 0].tolist() == [200, 201, 202, 203, 204]
+    dataset, samples = windows(tmp_path, {"time": times[:105], "x": times[:105]})
+    assert dataset.latest()[0]["x"]["values"][-5:, 0].tolist() == [200, 201, 202, 203, 204]
     with pytest.raises(DataError, match="has no window of 10 s: the longest part without a pause is 4 s"):
         windows(tmp_path, {"time": times[100:105], "x": times[100:105]})
 
@@ -423,8 +423,8 @@ def test_the_interval_of_a_log_is_measured(tmp_path, monkeypatch, capsys):
     times = np.arange(2000) * 0.768 + random.uniform(-0.2, 0.2, 2000)
     write(tmp_path, {"time": times.tolist(), "speed": np.sin(times).tolist()}, "log.csv")
     assert main(["new", "table", "log.csv"]) == 0
-    said, text = capsys.readouterr().out, (tmp_path / "log.yaml").read_text()
-    assert "one every 768 ms" in said and "every: 768 ms" in text and "use: forecast" in text
+    output, text = capsys.readouterr().out, (tmp_path / "log.yaml").read_text()
+    assert "one every 768 ms" in output and "every: 768 ms" in text and "use: forecast" in text
     assert main(["train", "log.yaml", "training.steps=2", "out=run"]) == 0
     assert "instead of" not in capsys.readouterr().err
-    assert first_slots  # the oracle's own
+    assert first_slots  # a function of the oracle

@@ -110,8 +110,8 @@ logging: {{tensorboard: false}}
 def test_dates_of_every_kind_are_read_and_written(seconds, step, zone, form, digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dates")
     zones = {"": UTC, "Z": UTC, "+02:00": timezone(timedelta(hours=2))}
-    made = zones.get(zone) or ZoneInfo(zone)
-    dates = [datetime.fromtimestamp(seconds + n * step, UTC).astimezone(made) for n in range(6)]
+    zone_info = zones.get(zone) or ZoneInfo(zone)
+    dates = [datetime.fromtimestamp(seconds + n * step, UTC).astimezone(zone_info) for n in range(6)]
     texts = [date.isoformat(sep=form, timespec=["seconds", "", "", "milliseconds", "", "", "microseconds"][digits])
              for date in dates]  # fmt: skip
     ends = {"": lambda text: text[:-6], "Z": lambda text: text[:-6] + "Z"}
