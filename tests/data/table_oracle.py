@@ -76,8 +76,8 @@ class TableTruth:
 
 
 def is_promised(table: TableTruth) -> bool:
-    """Whether the jitter of every part of every stream is so small that its slots are read correctly. The phase of a part
-    with fewer than 20 rows is known only without much jitter."""
+    """Whether the jitter of every part of every stream is so small that its slots are read correctly. The phase of a
+    part with fewer than 20 rows is known only without much jitter."""
     for stream in table.streams:
         jitter = np.abs(stream.times - stream.true_time(stream.slots)) / stream.every
         breaks = np.flatnonzero(np.diff(stream.times) > table.window * (1 - 1e-6)) + 1

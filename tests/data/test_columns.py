@@ -1,5 +1,5 @@
-"""Reading one column of samples, of every data set: it equals that column of the complete sample, and nothing else is
-read or computed for it."""
+"""One column of the samples of every data set: it equals that column of the complete sample, and nothing else is read
+or computed for it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from chopmix.experiment.own_data import Whole, folder_data
 from chopmix.experiment.run_samples import RunSamples
 from chopmix.projects.decision.recording.episodes import About, Episode, joined
 from chopmix.projects.decision.recording.making import Space, Spaces
-from test_cards import SAMPLES, dataset_class
+from test_datasets import SAMPLES, dataset_class
 from test_emoji import Font, fonts
+from test_published_datasets import hub_table, png, write_cifar, write_idx, write_speech_commands
 from test_samples import tar
-from test_sources import cifar, idx, png, spoken, table
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of pandas, inside of `datasets`
 
@@ -78,7 +78,17 @@ def root(tmp_path_factory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHOPMIX_DATA", str(root))
         patch.setenv("CHOPMIX_CACHE", str(folder / "cache"))
-        for name in ("mnist", "fsdd", "cifar10", "stamps", "multi30k", "jsb_chorales", "books", "emoji", "own/cat"):
+        for name in (
+            "mnist",
+            "fsdd",
+            "cifar10",
+            "stamps",
+            "multi30k",
+            "jsb_chorales",
+            "books",
+            "emoji",
+            "pictures/cat",
+        ):
             (root / name).mkdir(parents=True)
         log = [f"{n},{n * n},{n % 3 or ''},{n}.png,{'ab'[n // 4 % 2]}" for n in range(80)]
         (root / "log.csv").write_text("\n".join(["time,x,y,camera,state", *log]))
@@ -118,17 +128,17 @@ def root(tmp_path_factory) -> Iterator[Path]:
         (root / "books" / "train.txt.xz").write_bytes(lzma.compress(novel.encode()))
         (root / "emoji" / "NotoColorEmoji.ttf").write_bytes(b"true")
         patch.setattr(fonts, "TTFont", Font)
-        spoken(root)
-        cifar(root)
+        write_speech_commands(root)
+        write_cifar(root)
         for stem, count in (("train", 30), ("t10k", 9)):
             raw = root / "torchvision" / "FashionMNIST" / "raw"
-            idx(raw / f"{stem}-images-idx3-ubyte", np.arange(count * 784).reshape(count, 28, 28).astype(np.uint8))
-            idx(raw / f"{stem}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+            write_idx(raw / f"{stem}-images-idx3-ubyte", np.arange(count * 784).reshape(count, 28, 28).astype(np.uint8))
+            write_idx(raw / f"{stem}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
         for number in range(9):
-            (root / "own" / "cat" / f"{number}.png").write_bytes(png(number))
-        (root / "own.csv").write_text("image,label\n" + "".join(f"own/cat/{n}.png,{n % 3}\n" for n in range(9)))
+            (root / "pictures" / "cat" / f"{number}.png").write_bytes(png(number))
+        (root / "list.csv").write_text("image,label\n" + "".join(f"pictures/cat/{n}.png,{n % 3}\n" for n in range(9)))
         for name in ("en", "de"):
-            (root / f"own.{name}").write_text("".join(f"{name} {n}\n" for n in range(9)))
+            (root / f"lines.{name}").write_text("".join(f"{name} {n}\n" for n in range(9)))
         motions = types.ModuleType("sktime.datasets")
         motions.load_basic_motions = lambda return_type: (np.zeros((20, 6, 100)), np.array(list("abcd") * 5))
         patch.setitem(sys.modules, "sktime", types.ModuleType("sktime"))
@@ -144,16 +154,16 @@ def root(tmp_path_factory) -> Iterator[Path]:
         sounds = ([{"bytes": wave(n, "WAV"), "path": None} for n in range(24)], library.Audio(sampling_rate=8000))
         images = ([{"bytes": png(n), "path": None} for n in range(24)], library.Image())
         labels = ([n % 3 - 1 for n in range(24)], library.ClassLabel(names=["cat", "dog"]))
-        table(library, 24, image=images, sound=sounds, label=labels).save_to_disk(str(root / "table"))
+        hub_table(library, 24, image=images, sound=sounds, label=labels).save_to_disk(str(root / "table"))
         yield root
 
 
 def options(name: str, root: Path) -> dict[str, Any]:
     """The options of a data set that needs some, or would be larger than a test needs."""
     mnist, fsdd = dataset_class("mnist"), dataset_class("fsdd")
-    made = ("any_digits", "arithmetic", "arithmetic_speech", "audiovisual_digits", "digit_strings", "driving", "dtmf",
-            "in_context", "recall", "rules", "vehicle")  # fmt: skip
-    few: dict[str, dict[str, Any]] = {each: {"samples": 12} for each in made}
+    generated = ("any_digits", "arithmetic", "arithmetic_speech", "audiovisual_digits", "digit_strings", "driving",
+                 "dtmf", "in_context", "recall", "rules", "vehicle")  # fmt: skip
+    few: dict[str, dict[str, Any]] = {each: {"samples": 12} for each in generated}
     return few | {
         "episodes": {"of": Played},
         "fsdd": {"held_out": "a", "equalize": True, "unlabelled": True},
@@ -167,10 +177,10 @@ def options(name: str, root: Path) -> dict[str, Any]:
             "streams": {"x": TableStream(columns=["x"]), "y": TableStream(columns=["y"], rate=1)},
             "label": TableLabel(column="state"),
         },
-        "image_folder": {"train": str(root / "own")},
-        "manifest": {"train": str(root / "own.csv"), "columns": ["image", "label"], "files": ["image"]},
+        "image_folder": {"train": str(root / "pictures")},
+        "manifest": {"train": str(root / "list.csv"), "columns": ["image", "label"], "files": ["image"]},
         "mixture": {"of": {"seen": mnist, "heard": fsdd}, "columns": {"heard": {"label": "spoken"}}},
-        "parallel_text": {"train": {name: str(root / f"own.{name}") for name in ("en", "de")}},
+        "parallel_text": {"train": {name: str(root / f"lines.{name}") for name in ("en", "de")}},
         "passages": {"words": 3, "each": 5},
         "torchvision_data": {"dataset": "FashionMNIST"},
         "webdataset": {"train": str(root / "stamps" / "train.tar"), "columns": {"image": "jpg", "de": "json.text.de"}},
@@ -188,7 +198,7 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
 def test_a_column_is_that_of_the_complete_sample(name, root):
-    """Read alone, in order, drawn at random, or with some others; and no other column comes with it."""
+    """It may be read alone, in order, at random, or with some other columns; no other column is returned."""
     dataset, samples = opened(name, root)
     numbers = range(len(samples))
     rows = {}
@@ -210,8 +220,8 @@ def test_a_column_is_that_of_the_complete_sample(name, root):
             assert set(alone) <= {column} and same(alone.get(column), rows[number].get(column))
     for number, row in [*rows.items()][:4]:  # in any order, without the first and without the last
         for names in ([*dataset.columns][::-1], dataset.columns[1:], dataset.columns[:-1]):
-            found = samples.row(number, names)
-            assert same({n: found.get(n) for n in names}, {n: row.get(n) for n in names})
+            selected = samples.row(number, names)
+            assert same({n: selected.get(n) for n in names}, {n: row.get(n) for n in names})
     assert not samples.row(next(iter(rows)), ("no such column",))
 
 
@@ -232,36 +242,36 @@ def subclasses(kind: type) -> Iterator[type]:
 
 
 def test_every_kind_of_samples_is_read_above(root):
-    """All but the classes that are bases alone."""
-    seen = {kind for name in SAMPLES for kind in kinds_in(opened(name, root)[1])}
-    own = {kind for kind in subclasses(Samples) if kind.__module__.startswith("chopmix.")}
-    assert own - {ByColumn, Changed, Made} - {Joined, Channels, Balanced, Visible, RunSamples} == seen  # these:
+    """All classes except those that are only base classes."""
+    covered = {kind for name in SAMPLES for kind in kinds_in(opened(name, root)[1])}
+    kinds = {kind for kind in subclasses(Samples) if kind.__module__.startswith("chopmix.")}
+    assert kinds - {ByColumn, Changed, Made} - {Joined, Channels, Balanced, Visible, RunSamples} == covered  # these:
     # test_division, test_table, test_answers, test_run_samples
 
 
 def test_a_folder_of_pictures_is_read_by_column_too(root):
-    samples = folder_data(root / "own", {"photo": "image", "kind": "label"}, "test").opened("test")
+    samples = folder_data(root / "pictures", {"photo": "image", "kind": "label"}, "test").opened("test")
     assert isinstance(samples.row(0, ("photo",))["photo"], Path) and samples.row(0, ("kind",)) == {"kind": "cat"}
     assert isinstance(Whole(samples, ("photo",)).opened("val"), Samples)
 
 
-# ------------------------------------------------------------------------------------------ and nothing else is made
+# -------------------------------------------------------------------------------------- and nothing else is computed
 
 
 class Counting(np.random.Generator):
-    """A random generator that counts the normal numbers which are drawn of it: those of noise, sounds and pictures."""
+    """A random generator that counts the normal numbers it returns: those of noise, sounds and pictures."""
 
     drawn = 0
 
     def normal(self, *arguments: Any, **more: Any) -> Any:
-        found = super().normal(*arguments, **more)
-        Counting.drawn += np.size(found)
-        return found
+        values = super().normal(*arguments, **more)
+        Counting.drawn += np.size(values)
+        return values
 
     def standard_normal(self, *arguments: Any, **more: Any) -> Any:
-        found = super().standard_normal(*arguments, **more)
-        Counting.drawn += np.size(found)
-        return found
+        values = super().standard_normal(*arguments, **more)
+        Counting.drawn += np.size(values)
+        return values
 
 
 TEXTS = {str, int}
@@ -289,18 +299,18 @@ def test_labels_and_texts_are_read_without_pictures_sounds_and_noise(name, root,
     assert Counting.drawn == 0 and not values and not {*members} & {"png", "jpg", "flac", "ogg"}
 
 
-def test_made_data_sets_have_labels_or_texts(root):
-    """The test before tests something: all of them have such a column but pairs of numbers."""
-    found = {}
+def test_generated_data_sets_have_labels_or_texts(root):
+    """The test above reads some column of each of them except of `in_context`, which has pairs of numbers."""
+    has_plain_column = {}
     for name in SAMPLES:
         _, samples = opened(name, root)
         if isinstance(samples, Made):
-            found[name] = any(type(value) in TEXTS for value in samples[0].values())
-    assert {name for name, has in found.items() if not has} == {"in_context"} and len(found) == 11
+            has_plain_column[name] = any(type(value) in TEXTS for value in samples[0].values())
+    assert {name for name, has in has_plain_column.items() if not has} == {"in_context"} and len(has_plain_column) == 11
 
 
 def test_a_vocabulary_is_fitted_without_a_tone_and_without_a_picture(monkeypatch):
-    """That of the quickstart's answers: 200 samples were 200 tones."""
+    """The vocabulary of the quickstart's answers used to compute 200 tones for 200 samples."""
     tones, pictures = [], []
     tone, value = arithmetic.tone, ByLabel.value
     monkeypatch.setattr(arithmetic, "tone", lambda *arguments: tones.append(1) or tone(*arguments))

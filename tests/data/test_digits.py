@@ -1,4 +1,4 @@
-"""scikit-learn's digits, which are read without importing it."""
+"""The digits of scikit-learn are read without importing scikit-learn."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_digits_are_those_of_scikit_learn():
     assert np.array_equal(labels, known.target) and len(labels) == 1797
 
 
-def test_without_scikit_learn_there_are_none(monkeypatch):
+def test_without_scikit_learn_they_are_refused(monkeypatch):
     monkeypatch.setattr(digits, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="the images are in the package scikit-learn: pip install scikit-learn"):
         Digits().open("train")

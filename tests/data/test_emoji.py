@@ -1,4 +1,4 @@
-"""Emoji: their names, and the glyphs into which a font joins several characters."""
+"""Emoji: their names, and the glyphs that a font uses for several characters together."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def font(monkeypatch, tmp_path):
     ("skin_tones", "more"), [(True, {"waving hand dark skin tone": b"dark hand"}), (False, {})], ids=["all", "yellow"]
 )
 def test_every_emoji_of_the_font_is_read_once_and_belongs_to_one_split(skin_tones, more):
-    made = Emoji(skin_tones=skin_tones)
+    dataset = Emoji(skin_tones=skin_tones)
     plain = {"red circle": b"circle", "red heart": b"heart", "waving hand": b"hand"}
-    assert dict(made.pictures) == plain | more
-    samples = [made.open(split) for split in Emoji.splits]
-    found = [each[index]["name"] for each in samples for index in range(len(each))]
-    assert sorted(found) == sorted(plain | more)
+    assert dict(dataset.pictures) == plain | more
+    samples = [dataset.open(split) for split in Emoji.splits]
+    names = [each[index]["name"] for each in samples for index in range(len(each))]
+    assert sorted(names) == sorted(plain | more)
 
 
 def test_a_font_that_may_unpack_to_any_size_is_refused(monkeypatch, tmp_path):

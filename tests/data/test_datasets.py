@@ -1,4 +1,4 @@
-"""Data sets: what they read, in which split it lands, and what they say of files that are missing or damaged."""
+"""Data sets: what each of them reads, the split of each sample, and the errors for missing or damaged files."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ def test_every_file_in_the_folder_is_a_dataset():
     stems = modules_of("data.datasets")
     assert stems.keys() == TEXTS | SAMPLES
     for stem, module in stems.items():
-        found = dataset_class(stem)
-        assert issubclass(found, Dataset) and found.__module__ == module
+        dataset = dataset_class(stem)
+        assert issubclass(dataset, Dataset) and dataset.__module__ == module
 
 
-def test_unknown_cards_and_splits_are_told():
+def test_unknown_datasets_and_splits_are_refused():
     with pytest.raises(
         LookupError, match="nothing is named 'book'; possible: .*arithmetic, .*books, .*; did you mean 'books'"
     ):
@@ -200,15 +200,15 @@ def test_passages_are_from_the_ends_that_books_leaves(tmp_path, monkeypatch):
     text = "\n".join(f"# Title: {title}\n{words}" for title, words in books.items())
     put(tmp_path / "books" / "train.txt.xz", lzma.compress(text.encode()), monkeypatch)
     read = " ".join(texts(dataset_class("books")(share=0.9), "train"))
-    seen: set[str] = set()
+    earlier_words: set[str] = set()
     for split, count in (("train", 6), ("val", 18), ("test", 18)):
         samples = dataset_class("passages")(words=10, each=3).open(split)
         assert len(samples) == pytest.approx(count, abs=3) and len(set(samples.keys)) == len(samples)
         for sample in (samples[number] for number in range(len(samples))):
             words = sample["text"].split()
             assert len(words) == 10 and {word[0] for word in words} == {sample["label"]}
-            assert not seen & {*words} and not {*words[1:-1]} & {*read.split()}
-            seen.update(words)
+            assert not earlier_words & {*words} and not {*words[1:-1]} & {*read.split()}
+            earlier_words.update(words)
     with pytest.raises(DataError, match="A has 28 passages of 10 words for training, not 1000"):
         dataset_class("passages")(words=10, each=1000).open("train")
 
@@ -235,17 +235,17 @@ def test_stdlib_takes_sources_once_and_whole_modules(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(content)
     monkeypatch.setattr(sysconfig, "get_path", lambda name: {"stdlib": str(tmp_path)}[name])
     dataset = dataset_class("python_stdlib")()
-    found = {split: list(dataset.documents(split)) for split in dataset.splits}
-    everything = {document.key: document.text for documents in found.values() for document in documents}
+    by_split = {split: list(dataset.documents(split)) for split in dataset.splits}
+    everything = {document.key: document.text for documents in by_split.values() for document in documents}
     assert len(everything) == 122 and everything["pkg/deep/mod.py"] == "é = 1\n" and everything["abc.py"] == "a = 1\n"
-    tops = [{document.key.split("/")[0] for document in documents} for documents in found.values()]
+    tops = [{document.key.split("/")[0] for document in documents} for documents in by_split.values()]
     assert all(tops) and not (tops[0] & tops[1] | tops[0] & tops[2] | tops[1] & tops[2])
-    assert [d.key for d in found["train"]] == sorted(d.key for d in found["train"])
+    assert [d.key for d in by_split["train"]] == sorted(d.key for d in by_split["train"])
     assert sum(dataset.about()["files"].values()) == 122 and dataset.about()["python"].startswith("3.")
     assert len({dataset.source_hash(split) for split in dataset.splits}) == 3
 
 
-def test_stdlib_without_sources_is_told(tmp_path, monkeypatch):
+def test_stdlib_without_sources_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(DataError, match="holds no Python source"):
         texts(dataset_class("python_stdlib")(), "train")
@@ -308,8 +308,8 @@ def test_many_files_and_jsonl_validate_by_hash(tmp_path):
     assert lines.about()["files"] == {"train": 1, "val": 1}
 
 
-def test_of_a_few_texts_one_validates(tmp_path):
-    """Where no hash falls below a tenth, the lowest validates: 20 files of one's own are enough to train."""
+def test_one_of_a_few_texts_validates(tmp_path):
+    """If no hash is below a tenth, the text with the lowest hash validates: 20 files are enough to train."""
     names = [name for name in map(str, range(200)) if split_by_hash(f"{name}.txt") == "train"][:20]
     for name in names:
         (tmp_path / f"{name}.txt").write_text(f"text {name}")
@@ -327,10 +327,10 @@ def test_of_a_few_texts_one_validates(tmp_path):
     assert list(share(samples, "val").keys) == [lowest]
 
 
-def test_what_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeypatch):
+def test_files_that_unpack_to_far_more_bytes_are_refused(tmp_path, monkeypatch):
     with gzip.open(tmp_path / "bomb.txt.gz", "wb") as file:
         file.write(b"a" * 2**20 + b"\n")
-    monkeypatch.setattr(files, "unpacked_most", lambda *given: 2**19)
+    monkeypatch.setattr(files, "unpacked_most", lambda *arguments: 2**19)
     with pytest.raises(DataError, match=r"bomb.txt.gz unpacks to more than 524,288 bytes; unpack it yourself"):
         read_packed_text(tmp_path / "bomb.txt.gz")
     monkeypatch.setattr(files, "LONGEST", 2**10)
@@ -352,7 +352,7 @@ def test_named_splits_are_read_as_they_are(tmp_path):
     assert dataset.source_hash("val") == again.source_hash("val") and texts(again, "train") == ["a", "changed"]
 
 
-def test_text_problems_are_told_with_their_place(tmp_path):
+def test_errors_in_texts_name_the_file_and_the_line(tmp_path):
     def problem(content: bytes, name: str = "a.txt", split: str = "train", pattern: str = "", **options) -> Text:
         (tmp_path / name).write_bytes(content)
         return texts(Text(train=pattern or str(tmp_path / name), **options), split)
@@ -427,9 +427,9 @@ def test_a_speaker_left_out_is_not_heard_or_heard_without_labels(monkeypatch, tm
         dataset_class("fsdd")(unlabelled=True)
     unlabelled = dataset_class("fsdd")(held_out="theo", unlabelled=True)
     train = unlabelled.open("train")
-    own = [n for n, key in enumerate(train.keys) if "_theo_" in key]
-    assert len(own) > 300 and {row["label"] for row in map(train.__getitem__, own)} == {None}
-    assert dict(train.numbered("label")).keys() == set(range(len(train))) - set(own)
+    numbers_of_theo = [n for n, key in enumerate(train.keys) if "_theo_" in key]
+    assert len(numbers_of_theo) > 300 and {row["label"] for row in map(train.__getitem__, numbers_of_theo)} == {None}
+    assert dict(train.numbered("label")).keys() == set(range(len(train))) - set(numbers_of_theo)
     assert unlabelled.open("val").keys == dataset.open("val").keys
     assert {row["label"] for row in unlabelled.open("test")} == set(range(10))
 
@@ -443,8 +443,8 @@ def test_stamps_have_a_picture_a_voice_and_captions(monkeypatch, tmp_path):
 
 
 def test_recordings_that_cannot_be_read_leave_the_others_equalized():
-    """The mean spectrum of a speaker is that of the recordings that can be read; the bad one is bad when its turn
-    comes."""
+    """The mean spectrum of a speaker is that of the recordings that can be read; the bad one is an error only when
+    it is read."""
 
     def sound(seed: int) -> bytes:
         file = io.BytesIO()
@@ -455,11 +455,11 @@ def test_recordings_that_cannot_be_read_leave_the_others_equalized():
     whole = Listed(keys, [{"sound": sound(n)} for n in range(6)])
     hurt = Listed([*keys, "7_a_3"], [*whole.rows, {"sound": b"no sound"}])
     for samples in (whole, hurt):
-        found = Equalized(samples, samples, "sound", lambda key: key.split("_")[1])
-        clip, rate = found[0]["sound"]
+        equalized = Equalized(samples, samples, "sound", lambda key: key.split("_")[1])
+        clip, rate = equalized[0]["sound"]
         assert rate == 8000 and np.allclose(clip, Equalized(whole, whole, "sound", lambda key: key[2])[0]["sound"][0])
     with pytest.raises(ValueError, match="the sound cannot be read"):
-        found[6]
+        equalized[6]
 
 
 @pytest.mark.skipif(not (ROOT / "fsdd").exists(), reason="needs fsdd in CHOPMIX_DATA")

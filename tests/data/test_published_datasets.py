@@ -1,5 +1,5 @@
-"""Data sets as others lay them out: Speech Commands, CIFAR-10, torchvision, Hugging Face, remote shards; and their
-configs."""
+"""Data sets in the formats of others: Speech Commands, CIFAR-10, torchvision, Hugging Face, remote shards; and the
+configurations that read them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-def said(capsys, *arguments: str) -> str:
+def output_of(capsys, *arguments: str) -> str:
     """What a command that succeeds prints."""
     assert main(list(arguments)) == 0, capsys.readouterr()
     return "".join(capsys.readouterr())
@@ -58,7 +58,7 @@ def png(number: int, side: int = 8) -> bytes:
     return file.getvalue()
 
 
-def spoken(root: Path, recordings: int = 4) -> Path:
+def write_speech_commands(root: Path, recordings: int = 4) -> Path:
     """A folder like Speech Commands': the first recording of each word validates, the second tests, the others
     train."""
     folder = root / "speech_commands" / INSIDE
@@ -76,14 +76,14 @@ def spoken(root: Path, recordings: int = 4) -> Path:
 
 
 def test_speech_commands_follow_the_official_lists(root):
-    folder = spoken(root)
+    folder = write_speech_commands(root)
     dataset = SpeechCommands()
-    found = {split: dataset.open(split) for split in dataset.splits}
-    assert {split: len(samples) for split, samples in found.items()} == {"train": 70, "val": 35, "test": 35}
+    by_split = {split: dataset.open(split) for split in dataset.splits}
+    assert {split: len(samples) for split, samples in by_split.items()} == {"train": 70, "val": 35, "test": 35}
     assert list(WORDS) == sorted(WORDS) and len(WORDS) == 35
-    assert sorted(set(found["train"].column("label"))) == list(WORDS)
-    assert found["test"].keys[0] == "backward/00000001_nohash_0.wav"
-    row = found["test"][0]
+    assert sorted(set(by_split["train"].column("label"))) == list(WORDS)
+    assert by_split["test"].keys[0] == "backward/00000001_nohash_0.wav"
+    row = by_split["test"][0]
     assert row == {"sound": folder / "backward/00000001_nohash_0.wav", "label": "backward", "speaker": "00000001"}
     assert len(AudioChopper(rate=8000).decode(row["sound"])) == 1600
     assert {key.split("/")[0] for key in SpeechCommands(words=["yes", "no"]).open("val").keys} == {"no", "yes"}
@@ -101,7 +101,7 @@ def test_speech_commands_say_what_is_missing(root, monkeypatch):
     monkeypatch.setattr("torchaudio.datasets.SPEECHCOMMANDS", unreachable)
     with pytest.raises(DataError, match=r"v0\.02 is missing and torchaudio cannot download it: no network"):
         SpeechCommands(download=True).open("train")
-    folder = spoken(root, recordings=2)
+    folder = write_speech_commands(root, recordings=2)
     with pytest.raises(DataError, match="has no recording for train"):
         SpeechCommands().open("train")
     (folder / "bed" / "00000001_nohash_0.wav").unlink()
@@ -117,20 +117,20 @@ def test_speech_commands_say_what_is_missing(root, monkeypatch):
         SpeechCommands().open("train")
 
 
-def cifar(root: Path, records: int = 40) -> Path:
+def write_cifar(root: Path, records: int = 40) -> Path:
     """Files like those of CIFAR-10's binary version."""
     folder = root / "cifar10_full" / "cifar-10-batches-bin"
     folder.mkdir(parents=True)
     make = np.random.default_rng(0)
     for name in [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]:
-        found = make.integers(0, 256, (records, 3073), dtype=np.uint8)
-        found[:, 0] = np.arange(records) % 10
-        found.tofile(folder / name)
+        values = make.integers(0, 256, (records, 3073), dtype=np.uint8)
+        values[:, 0] = np.arange(records) % 10
+        values.tofile(folder / name)
     return folder
 
 
 def test_cifar10_is_read_from_its_bytes(root):
-    folder = cifar(root)
+    folder = write_cifar(root)
     dataset = Cifar10Full()
     train, val, test = (dataset.open(split) for split in dataset.splits)
     assert len(train) + len(val) == 200 and len(val) > 5 and len(test) == 40
@@ -152,7 +152,7 @@ def test_cifar10_says_what_is_missing(root, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", unreachable)
     with pytest.raises(DataError, match="is missing and https://.* cannot be downloaded: no network"):
         Cifar10Full(download=True).open("train")
-    file = cifar(root) / "test_batch.bin"
+    file = write_cifar(root) / "test_batch.bin"
     for content, message in [
         (b"x" * 3072, "has 3072 bytes, not a multiple of the record size 3073"),
         (b"", "has 0 bytes"),
@@ -166,20 +166,20 @@ def test_cifar10_says_what_is_missing(root, monkeypatch):
         len(Cifar10Full().open("test"))
 
 
-def idx(file: Path, values: np.ndarray) -> None:
+def write_idx(file: Path, values: np.ndarray) -> None:
     """An array of bytes in MNIST's format."""
     file.parent.mkdir(parents=True, exist_ok=True)
     shape = struct.pack(f">{values.ndim}I", *values.shape)
     file.write_bytes(bytes([0, 0, 8, values.ndim]) + shape + values.tobytes())
 
 
-def test_torchvision_by_name(root):
+def test_torchvision_data_sets_are_read_by_name(root):
     make = np.random.default_rng(0)
     raw = root / "torchvision" / "FashionMNIST" / "raw"
     for stem, count in (("train", 60), ("t10k", 20)):
         images = make.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        idx(raw / f"{stem}-images-idx3-ubyte", images)
-        idx(raw / f"{stem}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+        write_idx(raw / f"{stem}-images-idx3-ubyte", images)
+        write_idx(raw / f"{stem}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
     dataset = TorchvisionData(dataset="FashionMNIST")
     train, val, test = (dataset.open(split) for split in dataset.splits)
     assert len(train) + len(val) == 60 and len(val) > 0 and len(test) == 20
@@ -199,9 +199,9 @@ def test_torchvision_images_in_files_are_handed_on_as_paths(root):
             (folder / "images" / name).write_bytes(png(number))
         (folder / "labels" / f"{split}1.txt").write_text("\n".join(names))
     dataset = TorchvisionData(dataset="DTD")
-    found = {split: [dataset.open(split)[n] for n in range(2)] for split in dataset.splits}
-    assert [Path(rows[1]["image"]).name for rows in found.values()] == [f"dotted_{n}.jpg" for n in range(3)]
-    assert [row["label"] for row in found["val"]] == [0, 1] == list(dataset.open("val").column("label"))
+    by_split = {split: [dataset.open(split)[n] for n in range(2)] for split in dataset.splits}
+    assert [Path(rows[1]["image"]).name for rows in by_split.values()] == [f"dotted_{n}.jpg" for n in range(3)]
+    assert [row["label"] for row in by_split["val"]] == [0, 1] == list(dataset.open("val").column("label"))
 
 
 def test_torchvision_says_what_it_does_not_read(root):
@@ -221,24 +221,24 @@ def test_torchvision_says_what_it_does_not_read(root):
 
 @pytest.fixture
 def datasets(root, monkeypatch):
-    """The library, which prepares nothing outside the test's own folder."""
+    """The library `datasets`, whose prepared files stay in the folder of the test."""
     library = pytest.importorskip("datasets")
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(root.parent / "hub"))
     library.disable_progress_bars()
     return library
 
 
-def table(datasets, count: int, **files):
+def hub_table(datasets, count: int, **files):
     """Numbers, words and classes, with further columns of files."""
     columns = {
         "n": list(range(count)),
         "word": [f"word {n}" for n in range(count)],
         "kind": [n % 3 for n in range(count)],
     }
-    found = datasets.Dataset.from_dict(columns | {name: values for name, (values, _) in files.items()})
+    table = datasets.Dataset.from_dict(columns | {name: values for name, (values, _) in files.items()})
     for name, (_, kind) in files.items():
-        found = found.cast_column(name, kind)
-    return found
+        table = table.cast_column(name, kind)
+    return table
 
 
 def test_hugging_face_folders_hand_on_files_undecoded(datasets, root):
@@ -248,7 +248,7 @@ def test_hugging_face_folders_hand_on_files_undecoded(datasets, root):
     (root / "a.wav").write_bytes(sound.getvalue())
     images = ([{"bytes": png(n), "path": None} for n in range(30)], datasets.Image())
     sounds = ([{"bytes": None, "path": str(root / "a.wav")}] * 29 + [None], datasets.Audio(sampling_rate=8000))
-    every = table(datasets, 30, image=images, sound=sounds)
+    every = hub_table(datasets, 30, image=images, sound=sounds)
     datasets.DatasetDict({"train": every, "held": every.select(range(5))}).save_to_disk(str(root / "saved"))
     dataset = HuggingFace(path=str(root / "saved"), test="held")
     assert dataset.columns == ("n", "word", "kind", "image", "sound") and dataset.splits == ("train", "val", "test")
@@ -272,7 +272,7 @@ def test_statistics_of_sounds_in_a_table_are_fitted(datasets, root):
         sound = io.BytesIO()
         soundfile.write(sound, np.random.default_rng(number).normal(0, 0.1, 800), 8000, format="WAV")
         sounds.append({"bytes": sound.getvalue(), "path": None})
-    table(datasets, 20, sound=(sounds, datasets.Audio(sampling_rate=8000))).save_to_disk(str(root / "saved"))
+    hub_table(datasets, 20, sound=(sounds, datasets.Audio(sampling_rate=8000))).save_to_disk(str(root / "saved"))
     dataset = HuggingFace(path=str(root / "saved"))
     train = dataset.open("train")
     assert sorted(train.drawn("n", 8)) == sorted({*train.drawn("n", 8)} & {*train.column("n")})
@@ -282,21 +282,21 @@ def test_statistics_of_sounds_in_a_table_are_fitted(datasets, root):
 
 def test_of_several_tables_the_one_of_the_split_is_read(datasets, root):
     names = {"train": 9, "validation": 4, "test": 2}
-    made = datasets.DatasetDict({name: table(datasets, count) for name, count in names.items()})
-    made.save_to_disk(str(root / "saved"))
+    tables = datasets.DatasetDict({name: hub_table(datasets, count) for name, count in names.items()})
+    tables.save_to_disk(str(root / "saved"))
     for split, count in {"train": 9, "val": 4, "test": 2}.items():
         assert len(named_dataset(str(root / "saved"), split, {"word": "text"}).opened(split)) == count
-    datasets.DatasetDict({"train": made["train"], "held": made["test"]}).save_to_disk(str(root / "other"))
+    datasets.DatasetDict({"train": tables["train"], "held": tables["test"]}).save_to_disk(str(root / "other"))
     assert len(named_dataset(str(root / "other"), "held", {"word": "text"}).opened("held")) == 2
     with pytest.raises(DataError, match="has no table for the split 'test'; possible with --split: train, held"):
         named_dataset(str(root / "other"), "test", {"word": "text"})
 
 
 def test_hugging_face_classes_come_by_name(datasets):
-    every = table(datasets, 6, label=([0, 1, -1, 1, 0, 0], datasets.ClassLabel(names=["cat", "dog"])))
-    found = Rows([str(n) for n in range(6)], *undecoded(every), class_names(every))
-    assert list(found.numbered("label")) == [(0, "cat"), (1, "dog"), (3, "dog"), (4, "cat"), (5, "cat")]
-    assert found[2]["label"] is None and found[3]["label"] == "dog"
+    every = hub_table(datasets, 6, label=([0, 1, -1, 1, 0, 0], datasets.ClassLabel(names=["cat", "dog"])))
+    rows = Rows([str(n) for n in range(6)], *undecoded(every), class_names(every))
+    assert list(rows.numbered("label")) == [(0, "cat"), (1, "dog"), (3, "dog"), (4, "cat"), (5, "cat")]
+    assert rows[2]["label"] is None and rows[3]["label"] == "dog"
 
 
 UNCLOSED = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -306,7 +306,7 @@ UNCLOSED = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @UNCLOSED
 @pytest.mark.parametrize("ending", ["parquet", "csv", "tsv", "jsonl"])
 def test_hugging_face_reads_single_files(datasets, root, ending):
-    every, file = table(datasets, 20), str(root / f"some.{ending}")
+    every, file = hub_table(datasets, 20), str(root / f"some.{ending}")
     root.mkdir()
     write = {"parquet": every.to_parquet, "jsonl": every.to_json}.get(ending)
     write(file) if write else every.to_csv(file, sep={"csv": ",", "tsv": "\t"}[ending])
@@ -318,14 +318,14 @@ def test_hugging_face_reads_single_files(datasets, root, ending):
 def test_hugging_face_reads_folders_of_files(datasets, root):
     root.mkdir()
     for name, count in (("train", 12), ("validation", 3)):
-        table(datasets, count).to_csv(str(root / f"{name}.csv"))
+        hub_table(datasets, count).to_csv(str(root / f"{name}.csv"))
     dataset = HuggingFace(path=str(root), val="validation")
     assert [len(dataset.open(split)) for split in dataset.splits] == [12, 3]
 
 
 def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, capsys):
     root.mkdir()
-    table(datasets, 20).to_json(str(root / "a.jsonl"))
+    hub_table(datasets, 20).to_json(str(root / "a.jsonl"))
     with pytest.raises(DataError, match=r"a\.jsonl has no split 'dev'; possible: train"):
         HuggingFace(path=str(root / "a.jsonl"), val="dev").open("val")
     file = tiny("hub", data={"dataset": {"use": "hugging_face", "path": str(root / "a.jsonl")}})
@@ -350,7 +350,7 @@ def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, ca
         HuggingFace(path="some/name").open("train")
 
 
-def tarred(members: dict[str, bytes]) -> bytes:
+def tar_bytes(members: dict[str, bytes]) -> bytes:
     """A tar file of these members."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
@@ -362,7 +362,7 @@ def tarred(members: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])
-def test_remote_shards_are_local_ones(root, monkeypatch, memory_protocol, ending):
+def test_remote_shards_equal_local_ones(root, monkeypatch, memory_protocol, ending):
     import fsspec
 
     memory, folder = fsspec.filesystem("memory"), root / "shards"
@@ -373,17 +373,19 @@ def test_remote_shards_are_local_ones(root, monkeypatch, memory_protocol, ending
             for n in range(20 * shard, 20 * shard + 20)
             for kind, value in (("png", png(n)), ("cls", b"%d" % (n % 3)), ("json", json.dumps({"n": n}).encode()))
         }
-        content = gzip.compress(tarred(members)) if ending == "tar.gz" else tarred(members)
+        content = gzip.compress(tar_bytes(members)) if ending == "tar.gz" else tar_bytes(members)
         (folder / f"part-{shard}.{ending}").write_bytes(content)
         memory.pipe(f"/{root.parent.name}/part-{shard}.{ending}", content)
     columns = {"image": "png", "label": "cls", "n": "json.n"}
     remote = Webdataset(train=f"memory://{root.parent.name}/part-{{0..1}}.{ending}", columns=columns)
     local = Webdataset(train=str(folder / f"part-*.{ending}"), columns=columns)
     for split in ("train", "val"):
-        theirs, ours = remote.open(split), local.open(split)
-        assert list(theirs.keys) == list(ours.keys) and len(ours) > 0
-        assert [theirs[n] for n in range(len(theirs))] == [ours[n] for n in range(len(ours))]
-        assert theirs[0]["image"] == png(theirs[0]["n"])
+        remote_samples, local_samples = remote.open(split), local.open(split)
+        assert list(remote_samples.keys) == list(local_samples.keys) and len(local_samples) > 0
+        assert [remote_samples[n] for n in range(len(remote_samples))] == [
+            local_samples[n] for n in range(len(local_samples))
+        ]
+        assert remote_samples[0]["image"] == png(remote_samples[0]["n"])
     kept = {file: file.stat().st_mtime_ns for file in (root.parent / "cache" / "shards").iterdir()}
     assert len(kept) == 4 * (2 if ending == "tar.gz" else 1) + 2  # two indexes
     monkeypatch.setattr(shard_index, "members", None)  # whoever would read a shard through again, fails
@@ -396,21 +398,21 @@ def test_a_remote_shard_that_is_not_there_is_named(root, memory_protocol):
         Webdataset(train="memory://nowhere/a.tar", columns={"image": "png"}).open("train")
 
 
-STAND_INS = {"speech/speech_commands": spoken, "vision/cifar10_gpu": cifar}
+STAND_INS = {"speech/speech_commands": write_speech_commands, "vision/cifar10_gpu": write_cifar}
 
 
 @pytest.mark.parametrize("name", STAND_INS)
 def test_configs_for_a_gpu_are_dry_run_small(name, root, capsys):
     STAND_INS[name](root)
     small = ["model.depth=1", "training.samples_per_step=4", "training.precision=float32", "training.compile=false"]
-    printed = said(capsys, "train", str(CONFIGS / f"{name}.yaml"), "--dry-run", *small)
+    printed = output_of(capsys, "train", str(CONFIGS / f"{name}.yaml"), "--dry-run", *small)
     assert "4 samples = " in printed and "one step: loss" in printed and "nan" not in printed
 
 
 def test_the_config_for_fine_tuning_has_the_shape_that_it_names():
     vit = completed(Vit(architecture="vit_small_patch16_224"))
-    own = load_config(CONFIGS / "vision" / "finetune_timm.yaml", ["model.dropout=0"]).tree
-    assert own["model"] == config_from_tree(own | vit.tree()).tree["model"]
+    tree = load_config(CONFIGS / "vision" / "finetune_timm.yaml", ["model.dropout=0"]).tree
+    assert tree["model"] == config_from_tree(tree | vit.tree()).tree["model"]
 
 
 def test_an_imported_vit_is_fine_tuned(root, tmp_path, capsys):
@@ -423,19 +425,19 @@ def test_an_imported_vit_is_fine_tuned(root, tmp_path, capsys):
     )
     described = {"architecture": "vit_small_patch16_224", "num_classes": 7, "model_args": options}
     (tmp_path / "timm" / "config.json").write_text(json.dumps(described))
-    said(capsys, "import", str(tmp_path / "timm"), str(tmp_path / "base"))
+    output_of(capsys, "import", str(tmp_path / "timm"), str(tmp_path / "base"))
     (root / "cifar10").mkdir(parents=True)
     members = {f"{n}.{kind}": v for n in range(40) for kind, v in (("jpg", png(n, 32)), ("cls", b"%d" % (n % 10)))}
     for split in ("train", "test"):
-        (root / "cifar10" / f"{split}.tar.gz").write_bytes(gzip.compress(tarred(members)))
+        (root / "cifar10" / f"{split}.tar.gz").write_bytes(gzip.compress(tar_bytes(members)))
     small = ["inputs.image.patch_size=8", "inputs.image.size=32", "model.width=48", "model.depth=2", "model.heads=3",
              "model.context=17", "training.steps=2", "training.samples_per_step=4", "training.rows_per_micro_batch=2",
              "training.schedule=constant", "training.precision=float32", f"from={tmp_path / 'base'}"]  # fmt: skip
     config = str(CONFIGS / "vision" / "finetune_timm.yaml")
-    printed = said(capsys, "train", config, *small, f"out={tmp_path / 'tuned'}")
+    printed = output_of(capsys, "train", config, *small, f"out={tmp_path / 'tuned'}")
     assert (
         "2 new (keep their initial values): heads.thing.linear.weight, heads.thing.linear.bias; 2 not used" in printed
     )
     assert "differ in shape" not in printed
-    assert "one step: loss" in said(capsys, "train", config, "--dry-run", *small)
+    assert "one step: loss" in output_of(capsys, "train", config, "--dry-run", *small)
     assert json.loads((tmp_path / "tuned" / "summary.json").read_text())
