@@ -1,4 +1,4 @@
-"""Fingerprints of data: a change of any value of any column gives another one."""
+"""Fingerprints of data: a change of any value of any column gives another fingerprint."""
 
 import importlib
 import inspect
@@ -39,33 +39,33 @@ from hypothesis import strategies as st
 from PIL import Image
 
 COUNT = 200
-"""Samples of each data set: more than the number that the fingerprint of a data set of one's own looks into."""
+"""The number of samples of each data set, more than the fingerprint of a user's data set reads."""
 COLUMNS = ("text", "number", "flag", "list", "array")
 
 
 def rows(change: tuple[int, str] | None = None) -> list[dict]:
-    """Rows of several columns, of which one value may be changed."""
-    found = []
+    """Rows of several columns; `change` selects a value that is changed."""
+    table = []
     for n in range(COUNT):
         row = {"text": f"word {n}", "number": n % 7, "flag": n % 2 == 0, "list": [n, n + 1], "array": np.arange(3) + n}
-        found.append(row)
+        table.append(row)
     if change:
         number, column = change
         other = {"text": "word x", "number": 9, "flag": number % 2 == 1, "list": [number, -1], "array": np.ones(3)}
-        found[number][column] = other[column]
-    return found
+        table[number][column] = other[column]
+    return table
 
 
 KEYS = [f"key {n}" for n in range(COUNT)]
 
 
 def windows(folder: Path, change=None) -> Samples:
-    """One episode a row: the columns are the arrays, the mission, and what follows from rewards and lengths."""
+    """One episode per row: the columns are the arrays, the mission, and what is computed from rewards and lengths."""
     episodes = []
     for row in rows(change):
-        seen = {"state": np.array(row["array"], float)[:, None], "twin": np.array(row["array"], float)[:, None]}
+        observations = {"state": np.array(row["array"], float)[:, None], "twin": np.array(row["array"], float)[:, None]}
         actions, rewards = np.full(3, row["number"]), np.array([*row["list"], row["flag"]], float)
-        episodes.append(Episode(seen, {"mission": row["text"]}, actions, rewards))
+        episodes.append(Episode(observations, {"mission": row["text"]}, actions, rewards))
     return Windows(joined(episodes), np.arange(COUNT), np.zeros(COUNT, int), 2)
 
 
@@ -81,12 +81,12 @@ def shards(folder: Path, change=None) -> Samples:
 
 
 def records(folder: Path, change=None) -> Samples:
-    found = np.zeros((COUNT, RECORD), np.uint8)
+    array = np.zeros((COUNT, RECORD), np.uint8)
     for n, row in enumerate(rows(change)):
-        found[n, 0] = row["number"]
+        array[n, 0] = row["number"]
         for place, column in enumerate(("text", "flag", "list", "array")):
-            found[n, 1 + 8 * place : 9 + 8 * place] = list(repr(row[column])[-8:].ljust(8).encode())
-    found.tofile(folder / "a.bin")
+            array[n, 1 + 8 * place : 9 + 8 * place] = list(repr(row[column])[-8:].ljust(8).encode())
+    array.tofile(folder / "a.bin")
     return Records((folder / "a.bin",))
 
 
@@ -98,12 +98,12 @@ def lines(folder: Path, change=None) -> Samples:
 
 def table(folder: Path, change=None) -> Samples:
     datasets = pytest.importorskip("datasets")
-    found = [{**row, "array": row["array"].tolist(), "kind": row["number"] % 10} for row in rows(change)]
-    columns = {name: [row[name] for row in found] for name in found[0]}
-    columns["file"] = [{"bytes": row["text"].encode(), "path": None} for row in found]
-    made = datasets.Dataset.from_dict(columns).cast_column("kind", datasets.ClassLabel(names=list("abcdefghij")))
-    made = made.cast_column("file", datasets.Image(decode=False))
-    return Rows(KEYS, *undecoded(made), class_names(made))
+    data = [{**row, "array": row["array"].tolist(), "kind": row["number"] % 10} for row in rows(change)]
+    columns = {name: [row[name] for row in data] for name in data[0]}
+    columns["file"] = [{"bytes": row["text"].encode(), "path": None} for row in data]
+    dataset = datasets.Dataset.from_dict(columns).cast_column("kind", datasets.ClassLabel(names=list("abcdefghij")))
+    dataset = dataset.cast_column("file", datasets.Image(decode=False))
+    return Rows(KEYS, *undecoded(dataset), class_names(dataset))
 
 
 def listed(folder: Path, change=None) -> Samples:
@@ -124,7 +124,7 @@ def files(folder: Path, change=None) -> Samples:
 
 
 READS = {column: (lambda row, column=column: row[column]) for column in COLUMNS}
-HELD = {
+MAKERS = {
     "windows": windows, "shards": shards, "records": records, "lines": lines, "table": table, "listed": listed,
     "files": files,
     "manifest": manifest,
@@ -145,45 +145,45 @@ PUBLISHED = {"Pairs", "IdxSamples", "Windows"}
 (test_starts, test_table)."""
 
 
-@pytest.mark.parametrize("kind", HELD)
+@pytest.mark.parametrize("kind", MAKERS)
 @given(change=st.tuples(st.integers(0, COUNT - 1), st.sampled_from(COLUMNS)))
 @settings(max_examples=8, deadline=None)
 def test_a_change_of_any_value_of_any_column_gives_another_fingerprint(tmp_path_factory, kind, change):
     folder = tmp_path_factory.mktemp("data")
-    one, same, other = (HELD[kind](folder, each).fingerprint() for each in (None, None, change))
+    one, same, other = (MAKERS[kind](folder, each).fingerprint() for each in (None, None, change))
     assert one == same != other
 
 
-def test_the_property_is_tested_on_all_samples_that_hold_data():
-    found = set()
+def test_all_samples_that_hold_data_are_tested():
+    classes = set()
     files = [*(ROOT / "data").rglob("*.py"), *(ROOT / "projects").glob("*/datasets/*.py")]
     for file in files:
         name = ".".join(("chopmix", *file.relative_to(ROOT).with_suffix("").parts))
         for each in vars(importlib.import_module(name)).values():
             if inspect.isclass(each) and issubclass(each, Samples) and each.__module__ == name:
-                found.add(each)
-    held = {each for each in found if not issubclass(each, Made) and each not in (Samples, ByColumn, Changed)}
-    assert {each for each in held if each.__name__ not in PUBLISHED or each in CLASSES} == CLASSES and len(found) > len(
-        CLASSES
-    ) + 8
+                classes.add(each)
+    with_data = {each for each in classes if not issubclass(each, Made) and each not in (Samples, ByColumn, Changed)}
+    assert {each for each in with_data if each.__name__ not in PUBLISHED or each in CLASSES} == CLASSES and len(
+        classes
+    ) > len(CLASSES) + 8
 
 
-def one_episode(mission="go", lengths=(3, 2), seen=("a", "b")) -> Windows:
+def one_episode(mission="go", lengths=(3, 2), names=("a", "b")) -> Windows:
     steps = sum(lengths)
-    every = [Episode({seen[0]: np.zeros(n), seen[1]: np.ones(n)}, {"mission": mission}, np.zeros(n), np.zeros(n))
+    every = [Episode({names[0]: np.zeros(n), names[1]: np.ones(n)}, {"mission": mission}, np.zeros(n), np.zeros(n))
              for n in lengths]  # fmt: skip
     assert steps == 5
     return Windows(joined(every), np.array([0, 1]), np.array([0, 0]), 0)
 
 
-def test_windows_of_episodes_with_other_texts_lengths_or_names_are_others():
-    """With the same arrays of all steps."""
-    changes = [{}, {"mission": "stop"}, {"lengths": (2, 3)}, {"seen": ("b", "a")}]
+def test_windows_of_episodes_differ_by_texts_lengths_and_names():
+    """Their fingerprints differ although the arrays of all steps are the same."""
+    changes = [{}, {"mission": "stop"}, {"lengths": (2, 3)}, {"names": ("b", "a")}]
     assert len({one_episode(**each).fingerprint() for each in changes}) == len(changes)
 
 
 class Drawn(Made):
-    """Samples that are made of others, of which few are looked into."""
+    """Samples that are computed from others, of which the fingerprint reads few."""
 
     def __init__(self, source: Samples):
         super().__init__("train", 3, "thing", source)
@@ -192,7 +192,7 @@ class Drawn(Made):
         return {"text": self.sources[0][number]["text"]}
 
 
-def test_samples_that_are_made_of_others_change_with_these():
+def test_samples_computed_from_others_change_with_them():
     one, same, other = (Drawn(Listed(KEYS, rows(each))).fingerprint() for each in (None, None, (150, "text")))
     assert one == same != other
 
@@ -200,17 +200,17 @@ def test_samples_that_are_made_of_others_change_with_these():
 PLAIN = [1, 1.0, True, None, "1", b"1", bytearray(b"2"), 1j, 2j, {1, 2}, {1, 3}, frozenset({1}), [1], (1, 2), {"a": 1}]
 
 
-def test_values_of_all_plain_types_are_told_apart():
+def test_values_of_all_plain_types_have_different_fingerprints():
     assert len({Fingerprint(each).hex for each in PLAIN}) == len(PLAIN)
     assert Fingerprint({"b", "a", "c"}).hex == Fingerprint({"c", "a", "b"}).hex
 
 
-def test_arrays_of_objects_are_told_apart_by_their_values():
+def test_arrays_of_objects_differ_by_their_values():
     one, same, other = (np.array([each, None], dtype=object) for each in ("word one", "".join(["word ", "one"]), "two"))
     assert Fingerprint(one).hex == Fingerprint(same).hex != Fingerprint(other).hex
 
 
-def test_pictures_with_other_palettes_are_others():
+def test_pictures_with_other_palettes_have_other_fingerprints():
     one, other = (Image.new("P", (2, 2), 0) for _ in range(2))
     one.putpalette([255, 0, 0])
     other.putpalette([0, 255, 0])

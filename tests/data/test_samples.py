@@ -1,5 +1,5 @@
-"""Samples: read by number, shared out by hash, packed into batches that are a function of seed and step; bad ones
-replaced."""
+"""Samples are read by number, divided by hash, and packed into batches that depend only on the seed and the step; bad
+samples are replaced."""
 
 import io
 import json
@@ -78,10 +78,10 @@ def texts(planned) -> list[str]:
 # --------------------------------------------------------------------------------------------------- the plan
 
 
-def test_a_set_of_no_samples_is_one():
-    """As when nothing that is asked about can be read, by a core with tokens of its own."""
-    found = place([], CHOPPERS, 32, ("order", "row", "column"), core=2, trim=True)
-    assert found.samples == 0 and found.own.shape == (0, 2) and found.own.dtype == torch.long
+def test_a_set_may_have_no_samples():
+    """This is the case if no sample of a question can be read. The core here has tokens."""
+    planned = place([], CHOPPERS, 32, ("order", "row", "column"), core=2, trim=True)
+    assert planned.samples == 0 and planned.own.shape == (0, 2) and planned.own.dtype == torch.long
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 3))
@@ -89,8 +89,8 @@ def test_every_epoch_reads_each_sample_once(count, size, seed):
     data = split(rows(count), size=size)
     read = [place for step in range(3 * count) for place in data.plan(seed, step)][: 3 * count]
     for epoch in range(3):
-        mine = [each.number for each in read if each.epoch == epoch]
-        assert sorted(mine) == list(range(count))
+        numbers = [each.number for each in read if each.epoch == epoch]
+        assert sorted(numbers) == list(range(count))
 
 
 def test_a_plan_depends_on_seed_and_step_alone():
@@ -100,17 +100,18 @@ def test_a_plan_depends_on_seed_and_step_alone():
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=40))
 def test_first_fit_overfills_no_row(counts):
-    found = first_fit(counts, 20)
-    assert all(sum(c for c, r in zip(counts, found) if r == row) <= 20 for row in set(found))
-    assert set(found) == set(range(max(found) + 1))
-    assert max(found) + 1 <= 2 * -(-sum(counts) // 20)
+    assigned = first_fit(counts, 20)
+    assert all(sum(c for c, r in zip(counts, assigned) if r == row) <= 20 for row in set(assigned))
+    assert set(assigned) == set(range(max(assigned) + 1))
+    assert max(assigned) + 1 <= 2 * -(-sum(counts) // 20)
 
 
 @given(st.lists(st.integers(1, 30), max_size=60))
-def test_the_cheapest_rows_cost_no_more_than_the_context_s(counts):
-    found = cheapest_rows(counts, 30)
+def test_the_cheapest_rows_cost_no_more_than_rows_of_the_context(counts):
+    assigned = cheapest_rows(counts, 30)
     used = [
-        sum(count for count, row in zip(counts, found) if row == number) for number in range(max(found, default=0) + 1)
+        sum(count for count, row in zip(counts, assigned) if row == number)
+        for number in range(max(assigned, default=0) + 1)
     ]
     assert max(used) <= max(30, 2 * max(counts, default=0)) and (min(used) > 0 or not counts)
     whole = first_fit(counts, 30)
@@ -120,7 +121,7 @@ def test_the_cheapest_rows_cost_no_more_than_the_context_s(counts):
     assert len(used) * max(used) * (BREAK_EVEN + max(used)) <= len(filled) * max(filled) * (BREAK_EVEN + max(filled))
 
 
-def test_rows_are_as_long_as_wastes_least():
+def test_rows_have_the_length_that_wastes_least():
     """Samples of more than half a context: one a row, as short as they are, not as long as the context; or two a
     row."""
     assert sorted(cheapest_rows([31] * 8, 40)) in ([0, 0, 1, 1, 2, 2, 3, 3], [*range(8)])
@@ -191,7 +192,7 @@ def test_inputs_can_be_named_and_targets_stay():
 
 
 def shares(dropout: dict[str, float], targets=frozenset(), count: int = 2000, **known) -> dict[tuple[str, ...], float]:
-    """How often which inputs of one sample are read while training."""
+    """The share of each set of inputs that is read of one sample in training."""
     data = split([rows()[0] | known], targets=targets, dropout=dropout)
     read = Counter(
         tuple(name for name, _ in data.chop(SampleIndex(0, epoch, 0), training=True).parts) for epoch in range(count)
@@ -216,8 +217,8 @@ def test_dropout_withholds_each_input_as_often_as_it_is_asked_to_and_spares_targ
 
 
 def test_one_input_always_stays_except_in_one_sample_of_a_hundred():
-    found = shares({"image": 0.6, "text": 0.6})
-    assert found == {
+    frequencies = shares({"image": 0.6, "text": 0.6})
+    assert frequencies == {
         ("image", "text"): pytest.approx(0.99 * 0.16, abs=0.03),
         ("image",): pytest.approx(0.99 * (0.24 + 0.18), abs=0.03),
         ("text",): pytest.approx(0.99 * (0.24 + 0.18), abs=0.03),
@@ -226,22 +227,22 @@ def test_one_input_always_stays_except_in_one_sample_of_a_hundred():
 
 
 @given(st.lists(st.floats(0, 0.99), min_size=1, max_size=4), st.integers(0, 2**32))
-def test_how_often_inputs_are_withheld_is_told(chances, seed):
-    """`Inputs.withheld` is what `drop` does, for any number of inputs and any chances."""
+def test_the_probability_that_an_input_is_withheld_is_computed(chances, seed):
+    """`Inputs.dropped` is what `Inputs.drop` does, for any number of inputs and any probabilities."""
     dropout = {f"input{number}": chance for number, chance in enumerate(chances)}
     inputs = Inputs(columns={name: name for name in dropout} | {"text": "text"}, targets={"text"}, dropout=dropout)
-    told = dropped_shares(dropout, one_stays=len(dropout) > 1)
-    assert inputs.dropped == {name: share for name, share in told.items() if share}
+    expected = dropped_shares(dropout, one_stays=len(dropout) > 1)
+    assert inputs.dropped == {name: share for name, share in expected.items() if share}
     random, count = np.random.default_rng(seed), 3000
-    found = Counter(name for _ in range(count) for name in inputs.drop(list(dropout), list(dropout), random))
-    for name, chance in told.items():
-        assert abs(found[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
+    counts = Counter(name for _ in range(count) for name in inputs.drop(list(dropout), list(dropout), random))
+    for name, chance in expected.items():
+        assert abs(counts[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
 
 
 @given(st.integers(1, 5), st.booleans(), st.integers(0, 2**32))
 def test_any_number_of_inputs_is_withheld_equally_often(number, predicts, seed):
-    """Each number from none to all but one (all, where the only one stands beside what is predicted), and each input as
-    often as is told."""
+    """Each number from none to all but one (all, if it is the only input beside a predicted one), and each input as
+    often as `Inputs.dropped` says."""
     names = [f"input{each}" for each in range(number)]
     inputs = Inputs(columns={name: name for name in [*names, "text"][: number + predicts]}, any_number=True,
                     targets={"text"} if predicts else ())  # fmt: skip
@@ -251,21 +252,24 @@ def test_any_number_of_inputs_is_withheld_equally_often(number, predicts, seed):
     for size in range(number + 1):
         chance = (0.99 / (most + 1) if size <= most else 0.0) + 0.01 * (size == number)
         assert abs(sizes[size] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
-    found = Counter(name for each in drawn for name in each)
+    counts = Counter(name for each in drawn for name in each)
     for name, chance in inputs.dropped.items():
-        assert abs(found[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
+        assert abs(counts[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
     assert inputs.drop([], names, random) == []
 
 
-def test_the_only_input_beside_a_predicted_one_is_withheld_as_often_as_is_said():
-    """Guidance needs a model that has read much without it, as `Guided` does."""
-    found = shares({"image": 0.3, "text": 0.5}, targets={"text"})
-    assert found == {("image", "text"): pytest.approx(0.99 * 0.7, abs=0.03), ("text",): pytest.approx(0.307, abs=0.03)}
+def test_the_only_input_beside_a_predicted_one_is_withheld_as_often_as_configured():
+    """Guidance needs a model that was often trained without this input, as `Guided` does."""
+    frequencies = shares({"image": 0.3, "text": 0.5}, targets={"text"})
+    assert frequencies == {
+        ("image", "text"): pytest.approx(0.99 * 0.7, abs=0.03),
+        ("text",): pytest.approx(0.307, abs=0.03),
+    }
 
 
 def test_the_only_input_of_a_sample_is_hardly_ever_withheld():
-    found = shares({"image": 0.5, "text": 0.5}, text=None)
-    assert sum(share for names, share in found.items() if "image" not in names) == pytest.approx(0.01, abs=0.006)
+    frequencies = shares({"image": 0.5, "text": 0.5}, text=None)
+    assert sum(share for names, share in frequencies.items() if "image" not in names) == pytest.approx(0.01, abs=0.006)
 
 
 def test_whole_spans_go_where_the_context_is_small():
@@ -277,8 +281,8 @@ def test_whole_spans_go_where_the_context_is_small():
     ]
 
 
-def test_a_target_is_never_predicted_from_nothing_because_nothing_else_had_room():
-    """Two pictures beside which only the text fits that is predicted: bad, not two equal samples of no picture."""
+def test_a_sample_without_room_for_an_input_beside_its_target_is_bad():
+    """A picture that does not fit beside its predicted text: the sample is not read without the picture instead."""
     data = split(context=8, too_long="drop", bad_share=1.0)
     planned = main(data, [SampleIndex(0, 0, 0), SampleIndex(0, 0, 1)])
     assert planned.keys == ("sample 1",) and not data.skipped.dropped
@@ -299,7 +303,7 @@ def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():
 
 @given(st.sampled_from(["refuse", "drop"]), st.integers(1, 40), st.booleans())
 def test_a_sample_of_which_nothing_can_be_read_is_bad_and_never_answered(too_long, context, training):
-    """A text longer than the context and two that differ only behind it: bad, not two equal samples of no tokens."""
+    """A text that is longer than the context makes its sample bad; it does not become a sample without tokens."""
     texts = [{"text": "ab", "image": None}, {"text": "a" * 39, "image": None}]
     data = split(texts, context=context, too_long=too_long, bad_share=1.0, targets=(), labels=())
     if context < 3:
@@ -319,13 +323,13 @@ def test_a_sample_that_has_none_of_the_inputs_is_bad():
 
 
 def test_targets_that_do_not_fit_make_a_sample_bad():
-    said = []
-    data = split(context=8, say=said.append, bad_share=0.5, too_long="drop")
+    messages = []
+    data = split(context=8, say=messages.append, bad_share=0.5, too_long="drop")
     assert texts(main(data, [SampleIndex(0, 0, 2)], training=True)) == [
         "and"
     ]  # 'everything' is too long; the next is read
-    assert said == ["train: sample 'sample 2' is bad and replaced by the next sample: its 11 tokens of text are "
-                    "more than the context of 8: enlarge the context, or shorten the samples"]  # fmt: skip
+    assert messages == ["train: sample 'sample 2' is bad and replaced by the next sample: its 11 tokens of text are "
+                        "more than the context of 8: enlarge the context, or shorten the samples"]  # fmt: skip
     assert main(data, [SampleIndex(0, 0, 2), SampleIndex(0, 0, 1)]).keys == ("sample 1",)  # an evaluation leaves it out
 
 
@@ -372,14 +376,14 @@ def test_shards_are_read_by_number(cache, ending):
     for folder in "xy":
         (cache / folder).mkdir()
     path, other = (tar(cache / folder / f"s.{ending}", MEMBERS) for folder in "xy")
-    found = Shards((path, other))
-    assert list(found.keys) == [f"{shard}/{key}" for shard in (path, other) for key in ("a/1", "a/2")]
-    assert found[2] == {"txt": "one", "cls": 1} and found[1] == {"txt": "two", "json": {"who": "me"}}
-    assert list(found.column("cls")) == [1, 1]
-    assert Shards((path,))[0] == found[0]  # the index is kept
+    shards = Shards((path, other))
+    assert list(shards.keys) == [f"{shard}/{key}" for shard in (path, other) for key in ("a/1", "a/2")]
+    assert shards[2] == {"txt": "one", "cls": 1} and shards[1] == {"txt": "two", "json": {"who": "me"}}
+    assert list(shards.column("cls")) == [1, 1]
+    assert Shards((path,))[0] == shards[0]  # the index is kept
 
 
-def test_a_webdataset_card_names_its_columns(cache):
+def test_columns_of_a_webdataset_are_named_in_its_options(cache):
     many = {f"{n}.txt": str(n).encode() for n in range(40)} | {}
     tar(cache / "train-0.tar", {k: v for k, v in many.items() if int(k[:-4]) < 20})
     tar(cache / "train-1.tar", {k: v for k, v in many.items() if int(k[:-4]) >= 20})
@@ -392,11 +396,11 @@ def test_a_webdataset_card_names_its_columns(cache):
 def test_damaged_and_missing_shards_are_named(cache):
     whole = tar(cache / "s.tar", {f"{n}.txt": b"x" * 2000 for n in range(5)})
     (cache / "cut.tar").write_bytes(Path(whole).read_bytes()[:4000])
-    whole_before = Shards((str(cache / "cut.tar"),))
-    assert whole_before.keys == ["0", "1 and what follows"] and whole_before[0] == {"txt": "x" * 2000}
+    damaged_shard = Shards((str(cache / "cut.tar"),))
+    assert damaged_shard.keys == ["0", "1 and what follows"] and damaged_shard[0] == {"txt": "x" * 2000}
     with pytest.raises(DataError, match=r"cut\.tar is damaged or cut short after '1': its end is missing"):
-        whole_before[1]
-    ((number, why),) = whole_before.damaged()
+        damaged_shard[1]
+    ((number, why),) = damaged_shard.damaged()
     assert number == 1 and "cut.tar" in why
     (cache / "start.tar").write_bytes(Path(whole).read_bytes()[:100])
     with pytest.raises(DataError, match=r"start\.tar is damaged or cut short"):
@@ -414,9 +418,9 @@ def test_damaged_and_missing_shards_are_named(cache):
         expand(str(cache / "none-*.tar"))
 
 
-def test_a_name_that_is_no_text_and_sizes_that_are_none(cache):
+def test_names_that_are_not_text_are_escaped_and_impossible_sizes_are_refused(cache):
     assert Shards((tar(cache / "s.tar", {"a\udcff.txt": b"x"}),)).keys == ["a\\udcff"]
-    long = tar(cache / "long.tar", {"a" * 120 + ".txt": b"x"})  # its name has a member of its own
+    long = tar(cache / "long.tar", {"a" * 120 + ".txt": b"x"})  # its name is in a separate member
     content = bytearray(Path(long).read_bytes())
     for size in (
         b"\xff" * 12,
@@ -437,10 +441,10 @@ def test_a_pax_header_may_say_any_size(cache, size):
             member = tarfile.TarInfo(name)
             member.size, member.pax_headers = 3, headers
             file.addfile(member, io.BytesIO(b"one"))
-    found = Shards((str(cache / "s.tar"),))
-    assert len(found) == 2 and found[0] == {"txt": "one"}
+    shards = Shards((str(cache / "s.tar"),))
+    assert len(shards) == 2 and shards[0] == {"txt": "one"}
     with pytest.raises(DataError, match=r"s\.tar is damaged or cut short after"):
-        found[1]
+        shards[1]
 
 
 def test_a_pattern_is_no_longer_than_a_path(cache):
@@ -458,18 +462,18 @@ def test_keys_are_unique_over_shards(cache):
         assert Shards((apart,)).keys
 
 
-def test_a_tenth_validates_where_there_is_no_val():
+def test_a_tenth_validates_if_there_is_no_val_split():
     samples = Listed([f"key {n}" for n in range(1000)], [{}] * 1000)
     train, val = share(samples, "train"), share(samples, "val")
     assert 60 < len(val) < 140 and len(train) + len(val) == 1000
     assert not set(train.keys) & set(val.keys) and isinstance(val, Chosen)
 
 
-# ------------------------------------------------------------------------------------------- known again, and drawn
+# --------------------------------------------------------------------------------------- fingerprints, and drawn values
 
 
 class Numbered(Made):
-    """Samples that are made when they are read, as those of most data sets; `labels` are what some tests change."""
+    """Samples that are computed when they are read, as in most data sets; some tests change their `labels`."""
 
     def __init__(self, labels: list[int]):
         super().__init__("train", len(labels), "number")
@@ -489,7 +493,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_samples_with_two_labels_swapped_are_others(form):
-    """Of 200 samples, whose keys and inputs stay as they were."""
+    """Their fingerprint differs, although the keys and inputs of all 200 samples are the same."""
     labels = [n % 7 for n in range(200)]
     known = FORMS[form](labels).fingerprint(("label",))
     assert FORMS[form](list(labels)).fingerprint(("label",)) == known
@@ -499,22 +503,22 @@ def test_samples_with_two_labels_swapped_are_others(form):
 
 
 def test_shards_with_two_labels_swapped_are_others(cache):
-    found = []
+    fingerprints = []
     for names in ("01", "01", "10"):
         path = tar(cache / "s.tar", {f"{n}.cls": name.encode() for n, name in enumerate(names)})
-        found.append(Renamed(Shards((path,)), {"label": lambda row: row["cls"]}, {"label": "cls"}).fingerprint())
-    assert found[0] == found[1] != found[2]
+        fingerprints.append(Renamed(Shards((path,)), {"label": lambda row: row["cls"]}, {"label": "cls"}).fingerprint())
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
-def test_what_statistics_are_made_of_is_drawn_from_all_samples():
-    """Not the first ones, which may be of one kind; the same in every run, each once, and of others where one has
-    none."""
+def test_values_for_statistics_are_drawn_from_all_samples():
+    """Not only from the first ones, which may be of one kind. They are the same in every run, and each occurs once; a
+    sample without a value is skipped."""
     samples = Listed([str(n) for n in range(100)], [{"n": n} if n % 4 else {} for n in range(100)])
-    found = list(samples.drawn("n", 20))
-    assert found == list(samples.drawn("n", 20)) and len(set(found)) == 20 and min(n % 4 for n in found) > 0
-    assert sum(n > 50 for n in found) > 5 and sum(n < 50 for n in found) > 5
+    values = list(samples.drawn("n", 20))
+    assert values == list(samples.drawn("n", 20)) and len(set(values)) == 20 and min(n % 4 for n in values) > 0
+    assert sum(n > 50 for n in values) > 5 and sum(n < 50 for n in values) > 5
     assert sorted(samples.drawn("n", 1000)) == [n for n in range(100) if n % 4]
-    assert list(Whole(samples, ("n",)).training_items(["n"], 20)) == found
+    assert list(Whole(samples, ("n",)).training_items(["n"], 20)) == values
 
 
 # ----------------------------------------------------------------------------------------------- made by rule
@@ -548,7 +552,7 @@ def test_arithmetic_holds_images_out_and_computes():
     assert answer(3, "-", 7) == "3-7=-4" and answer(3, "-", 7, scratchpad=False) == "-4"
 
 
-# --------------------------------------------------------------------------------------------- files of one's own
+# ------------------------------------------------------------------------------------------------ files of a user
 
 
 def test_folders_are_classes(tmp_path):
@@ -567,7 +571,7 @@ def test_folders_are_classes(tmp_path):
         ImageFolder(train=str(tmp_path / "none")).open("train")
 
 
-def test_manifests_name_files_from_their_own_folder(tmp_path):
+def test_paths_in_a_manifest_are_relative_to_its_folder(tmp_path):
     lines = [{"key": f"k{n}", "image": f"images/{n}.png", "word": "w", "skipped": 1} for n in range(30)]
     (tmp_path / "frames.jsonl").write_text('{"video": ["a/0.png", "a/1.png"]}')
     frames = Manifest(train=str(tmp_path / "frames.jsonl"), val="x", columns=["video"], files=["video"]).open("train")
@@ -588,7 +592,7 @@ def test_manifests_name_files_from_their_own_folder(tmp_path):
     [("{", "line 1: not JSON"), ("[1]", "line 1: expected a mapping, not list"), ("", "holds no samples"),
      ('{"key": "a"}\n{"key": "a"}', "the key 'a' occurs twice")],
 )  # fmt: skip
-def test_wrong_manifests_are_told(tmp_path, text, message):
+def test_wrong_manifests_are_refused(tmp_path, text, message):
     (tmp_path / "m.jsonl").write_text(text)
     with pytest.raises(DataError, match=message):
         Manifest(train=str(tmp_path / "m.jsonl"), columns=["image"]).open("train")
@@ -617,7 +621,7 @@ def test_missing_numbers_are_not_judged_and_text_is_refused():
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e39, [1.0, math.inf], [None, -1e39], np.array([1e39])])
-def test_what_is_infinite_in_float32_is_no_target(value):
+def test_numbers_that_are_infinite_in_float32_are_refused_as_targets(value):
     """It would make the mean infinite, and the loss nothing."""
     from chopmix.tasks.regression import numbers
 
@@ -626,7 +630,7 @@ def test_what_is_infinite_in_float32_is_no_target(value):
 
 
 def test_a_split_that_nobody_needs_is_freed_at_once(tmp_path):
-    """With it the decoded items that it keeps, up to a gigabyte: no circle may wait for Python's collector, which
+    """Its decoded items, up to a gigabyte, are freed with it: no reference cycle may wait for Python's collector, which
     counts objects, not bytes."""
     import gc
     import weakref
@@ -676,9 +680,9 @@ from chopmix.data.reader import ItemCache
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-made, cache, before = torch.zeros(8) + 1, ItemCache(40_000_000), resident()
+tensor, cache, before = torch.zeros(8) + 1, ItemCache(40_000_000), resident()
 for number in range(100_000):
-    cache.put(number, ({"x": made * 2, "stream": {"values": made * 2, "seconds": made * 2}}, {}))
+    cache.put(number, ({"x": tensor * 2, "stream": {"values": tensor * 2, "seconds": tensor * 2}}, {}))
 print(len(cache.items), resident() - before)
 """
     kept, taken = map(

@@ -40,7 +40,7 @@ def several(folder, count=3, per_shard=20):
     return tuple(shard(path, range(n * per_shard, (n + 1) * per_shard)) for n, path in enumerate(paths))
 
 
-def test_every_sample_of_every_shard_has_its_own_members(folder):
+def test_every_sample_of_every_shard_has_its_members(folder):
     samples = Shards(several(folder))
     assert len(samples) == 60 and list(samples.keys) == [f"sample-{n:06d}" for n in range(60)]
     for number in range(60):
@@ -67,24 +67,24 @@ def test_labels_are_read_without_opening_a_shard(folder, monkeypatch):
 
 
 def test_records_that_exist_are_not_made_again(folder, monkeypatch):
-    """A process that ends while it makes the second record of three."""
-    paths, made = several(folder), []
+    """A process ends while it makes the second of three records; the next process makes the others."""
+    paths, recorded = several(folder), []
     real = shard_index.make_record
 
     def stopping(path, changed):
-        if len(made) == 1:
+        if len(recorded) == 1:
             raise KeyboardInterrupt
-        made.append(path)
+        recorded.append(path)
         real(path, changed)
 
     monkeypatch.setattr(shard_index, "make_record", stopping)
     with pytest.raises(KeyboardInterrupt):
         len(Shards(paths))
-    monkeypatch.setattr(shard_index, "make_record", lambda path, changed: (made.append(path), real(path, changed)))
+    monkeypatch.setattr(shard_index, "make_record", lambda path, changed: (recorded.append(path), real(path, changed)))
     samples = Shards(paths)
-    assert len(samples) == 60 and made == list(paths)
+    assert len(samples) == 60 and recorded == list(paths)
     assert samples.fingerprint() == Shards(paths).fingerprint()
-    assert made == list(paths)
+    assert recorded == list(paths)
 
 
 @pytest.mark.system
@@ -235,7 +235,7 @@ def headers(*members) -> bytes:
     "odd", [("z", -512, b"Z", b""), ("z", -1024, b"0", b""), ("p", 200_000, b"x", b"1" * 200_000),
             ("p", 30_000, b"g", b"7" * 30_000)],
 )  # fmt: skip
-def test_headers_that_would_be_read_for_ever_are_damage(folder, odd):
+def test_headers_that_would_be_read_forever_are_refused_as_damage(folder, odd):
     (folder / "odd.tar").write_bytes(headers(("a.txt", 1, b"0", b"x"), odd, ("b.txt", 1, b"0", b"y")))
     started = time.process_time()
     samples = Shards((str(folder / "odd.tar"),))
@@ -272,20 +272,20 @@ def test_too_many_extensions_and_names_that_are_no_text(folder, monkeypatch):
 
 
 def test_a_folder_that_another_process_has_finished_meanwhile_is_used(tmp_path):
-    """Also instead of a damaged one."""
+    """It may also replace a damaged one."""
     folder = tmp_path / "arrays"
 
     def write(columns):
-        if len(made) == 1:  # the other process is faster
-            made.append("other")
+        if len(events) == 1:  # the other process is faster
+            events.append("other")
             prepared(folder, lambda other: other.add("x", np.arange(3)))
             other = Arrays(folder)
-            made.append(other)
+            events.append(other)
         columns.add("x", np.arange(3))
 
-    made = ["first"]
+    events = ["first"]
     arrays = prepared(folder, write)
-    assert arrays["x"].tolist() == [0, 1, 2] and len(made) == 3
+    assert arrays["x"].tolist() == [0, 1, 2] and len(events) == 3
     inode = (folder / "x.npy").stat().st_ino
     assert prepared(folder, write)["x"].tolist() == [0, 1, 2] and (folder / "x.npy").stat().st_ino == inode
     (folder / "x.npy").write_bytes(b"")

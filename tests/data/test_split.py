@@ -1,4 +1,4 @@
-"""Splits of samples: what is read for a batch."""
+"""Splits of samples: each item is decoded once for a batch."""
 
 from __future__ import annotations
 
@@ -55,25 +55,25 @@ def split() -> SampleSplit:
     inputs = Inputs(columns={name: name for name in CHOPPERS}, targets={"text"}, labels=("label", "compared"))
     axes = ("order", "row", "column", "seconds")
     collator = Collator(choppers=CHOPPERS, inputs=inputs, context=64, axes=axes)
-    made = sample_split(Listed([str(n) for n in range(5)], rows), "train", collator, rows=4)
-    made.reader.cache = made.reader.training_cache = ItemCache(0)
-    return made
+    result = sample_split(Listed([str(n) for n in range(5)], rows), "train", collator, rows=4)
+    result.reader.cache = result.reader.training_cache = ItemCache(0)
+    return result
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_an_item_is_decoded_once_for_a_batch(training):
     """For its tokens, its labels, and in an evaluation the sizes of its texts."""
-    made = split()
+    samples = split()
     DECODED.clear()
-    batch = made.batch(made.plan(0, 0), training=training)
+    batch = samples.batch(samples.plan(0, 0), training=training)
     assert {*DECODED.values()} == {4} and len(DECODED) == 4
     numbers = [int(key) for key in batch.main.keys]
     assert batch.main.labels == {"label": numbers, "compared": [str(number) for number in numbers]}
     assert batch.units == ({} if training else {"text": 2 * sum(numbers)})
 
 
-def test_a_bad_sample_is_replaced_with_its_label():
-    made = split()
-    made.samples.rows[3]["image"] = b"no picture"
-    made.skipped.bad.share = 1.0
-    assert made.batch([made.all()[3]], training=True).main.labels["label"] == [4]
+def test_a_bad_sample_and_its_label_are_replaced():
+    samples = split()
+    samples.samples.rows[3]["image"] = b"no picture"
+    samples.skipped.bad.share = 1.0
+    assert samples.batch([samples.all()[3]], training=True).main.labels["label"] == [4]

@@ -1,4 +1,4 @@
-"""The stamps: with `unseen`, validation has no caption that training has."""
+"""The data set `stamps`: with the option `unseen`, validation has no caption that training has."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(file: Path, captions: list[str]) -> None:
 
 @pytest.fixture
 def stamps(monkeypatch, tmp_path):
-    """A stand-in data root: three captions to learn from, one of which also stands in val."""
+    """A stand-in data root: three captions to learn from, one of which is also in val."""
     monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     write(tmp_path / "stamps" / "train.tar", ["An onion.", "The letter E.", "A deer."])

@@ -1,4 +1,4 @@
-"""Inputs stand in time where the YAML says, whatever their choppers learn."""
+"""Offsets of inputs in time: the YAML sets them, whatever the choppers learn from data."""
 
 import pytest
 import torch
@@ -42,8 +42,8 @@ out: {folder / "run"}
 
 
 @pytest.mark.parametrize("first", KINDS)
-def test_what_stands_before_time_begins_comes_first(tmp_path, first):
-    """It came last where the chopper is another than the preprocessor, as of texts: `causal` read no instruction."""
+def test_an_input_before_the_first_second_comes_first(tmp_path, first):
+    """It came last if the chopper is not the preprocessor, as with texts: with `causal`, no instruction was read."""
     config = config_with(tmp_path, first)
     row = {"first": KINDS[first], "state": [0, 1, 2], "action": [0, 1, 1]}
     data = Whole(Listed(["a"], [row]), tuple(row))
@@ -52,16 +52,16 @@ def test_what_stands_before_time_begins_comes_first(tmp_path, first):
         assert [chopper.offset for chopper in choppers.values()] == [-1, None, 0.5]
         sample = [(name, chopped(name, each, each.decode(row[name]))) for name, each in choppers.items()]
         count = sample[0][1].count
-        found = place([sample], choppers, 64, axes_of(choppers.values()), in_time=True).tokens.input[0]
-        assert found[: count + 6].tolist() == [1] * count + [2, 3] * 3
+        inputs = place([sample], choppers, 64, axes_of(choppers.values()), in_time=True).tokens.input[0]
+        assert inputs[: count + 6].tolist() == [1] * count + [2, 3] * 3
     if "text" not in first:
         return
     imported = imported_choppers(config, ByteEncoding())
     assert [chopper.offset for chopper in imported.values()] == [-1, None, 0.5]
 
 
-@pytest.mark.parametrize("order, unread", [(("side", "scan"), True), (("scan", "side"), False)])
-def test_an_input_that_nobody_reads_is_told(tmp_path, capsys, order, unread):
+@pytest.mark.parametrize("order, is_reported", [(("side", "scan"), True), (("scan", "side"), False)])
+def test_an_input_on_which_no_prediction_depends_is_reported(tmp_path, capsys, order, is_reported):
     kinds = {"scan": "own_modality:LidarTokenizer", "side": "{use: text, encoding: characters}"}
     (tmp_path / "x.yaml").write_text(f"""
 inputs: {{{", ".join(f"{name}: {kinds[name]}" for name in order)}}}
@@ -72,9 +72,9 @@ training: {{steps: 1, samples_per_step: 4, device: cpu}}
 out: {tmp_path / "run"}
 """)
     assert main(["train", str(tmp_path / "x.yaml"), "--dry-run"]) == 0
-    assert ("inputs.scan: no prediction depends on this input" in "".join(capsys.readouterr())) == unread
+    assert ("inputs.scan: no prediction depends on this input" in "".join(capsys.readouterr())) == is_reported
 
 
-def test_an_empty_list_of_graphs_is_told_in_time_too():
+def test_an_empty_list_of_graphs_is_refused_with_inputs_in_time_too():
     with pytest.raises(ConfigError, match="model.attention: must have at least one expression"):
         load_config(CONFIGS / "mix" / "vehicle.yaml", ["model.attention=[]"])
