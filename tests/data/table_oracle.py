@@ -103,7 +103,7 @@ def any_table(
     count = int(random.integers(1, 4)) if streams is None else streams
     base = float(random.choice([0.05, 0.1, 1.0, 60.0, 3600.0]))
     length = int(rows or random.choice([random.integers(20, 60), random.integers(60, 200), random.integers(200, 1000)]))
-    # what is promised: 0.45 in parts of at least 200 rows, 0.40 from 50 rows, 0.35 in shorter ones
+    # the documented limits: 0.45 in parts of at least 200 rows, 0.40 from 50 rows, 0.35 in shorter ones
     most = 0.44 if length >= 240 else 0.39 if length >= 65 else 0.34
     start = float(random.choice([0.0, 100.0, 1.7e9]))
     window_slots = int(random.integers(4, 16))

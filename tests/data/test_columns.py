@@ -45,19 +45,19 @@ def wave(number: int, form: str = "FLAC") -> bytes:
     return file.getvalue()
 
 
-class Played:
+class Episodes:
     """Two steps of each of twelve episodes, as a source of episodes."""
 
-    options = {"path": "played"}
+    options = {"path": "episodes"}
     number = Space(shape=(2,), dtype="float32")
     about = About(
         format=1, environment="E", options={}, policy="random", episodes=12,
-        spaces=Spaces(observations={"seen": number}, texts=("mission",), action=Space(shape=(), dtype="int64", size=2)),
+        spaces=Spaces(observations={"view": number}, texts=("mission",), action=Space(shape=(), dtype="int64", size=2)),
     )  # fmt: skip
 
     def read(self):
         return joined([
-            Episode({"seen": np.full((2, 2), n, np.float32)}, {"mission": f"go {n}"}, np.array([0, 1]),
+            Episode({"view": np.full((2, 2), n, np.float32)}, {"mission": f"go {n}"}, np.array([0, 1]),
                     np.array([1.0, n]), True, n)
             for n in range(12)
         ])  # fmt: skip
@@ -165,7 +165,7 @@ def options(name: str, root: Path) -> dict[str, Any]:
                  "dtmf", "in_context", "recall", "rules", "vehicle")  # fmt: skip
     few: dict[str, dict[str, Any]] = {each: {"samples": 12} for each in generated}
     return few | {
-        "episodes": {"of": Played},
+        "episodes": {"of": Episodes},
         "fsdd": {"held_out": "a", "equalize": True, "unlabelled": True},
         "hugging_face": {"path": str(root / "table")},
         "idx": {"train": str(root / "train-images-idx3-ubyte")},
@@ -179,7 +179,7 @@ def options(name: str, root: Path) -> dict[str, Any]:
         },
         "image_folder": {"train": str(root / "pictures")},
         "manifest": {"train": str(root / "list.csv"), "columns": ["image", "label"], "files": ["image"]},
-        "mixture": {"of": {"seen": mnist, "heard": fsdd}, "columns": {"heard": {"label": "spoken"}}},
+        "mixture": {"of": {"pictures": mnist, "sounds": fsdd}, "columns": {"sounds": {"label": "spoken"}}},
         "parallel_text": {"train": {name: str(root / f"lines.{name}") for name in ("en", "de")}},
         "passages": {"words": 3, "each": 5},
         "torchvision_data": {"dataset": "FashionMNIST"},
@@ -226,7 +226,7 @@ def test_a_column_is_that_of_the_complete_sample(name, root):
 
 
 def kinds_in(value: Any) -> Iterator[type[Samples]]:
-    """The classes of these samples and of those that they are made of."""
+    """The classes of these samples and of the samples that they contain."""
     if isinstance(value, Samples):
         yield type(value)
     if isinstance(value, Samples | ByLabel | Source):
@@ -241,7 +241,7 @@ def subclasses(kind: type) -> Iterator[type]:
         yield from subclasses(each)
 
 
-def test_every_kind_of_samples_is_read_above(root):
+def test_every_kind_of_samples_is_covered(root):
     """All classes except those that are only base classes."""
     covered = {kind for name in SAMPLES for kind in kinds_in(opened(name, root)[1])}
     kinds = {kind for kind in subclasses(Samples) if kind.__module__.startswith("chopmix.")}
@@ -310,7 +310,7 @@ def test_generated_data_sets_have_labels_or_texts(root):
 
 
 def test_a_vocabulary_is_fitted_without_a_tone_and_without_a_picture(monkeypatch):
-    """The vocabulary of the quickstart's answers used to compute 200 tones for 200 samples."""
+    """In an earlier version, fitting the vocabulary to the answers of 200 samples computed 200 tones."""
     tones, pictures = [], []
     tone, value = arithmetic.tone, ByLabel.value
     monkeypatch.setattr(arithmetic, "tone", lambda *arguments: tones.append(1) or tone(*arguments))

@@ -113,7 +113,7 @@ def test_splitting_by_hash_is_stable_and_even():
     assert {split_by_hash(key, 0.0) for key in keys} == {"train"}
 
 
-def test_hashes_of_files_see_every_change(tmp_path, monkeypatch):
+def test_hashes_of_files_change_with_every_change(tmp_path, monkeypatch):
     file = tmp_path / "a.txt"
     file.write_text("one")
     first = hash_files([file])
@@ -130,7 +130,7 @@ def test_hashes_of_files_see_every_change(tmp_path, monkeypatch):
 
 def test_shakespeare_is_cut_at_nine_tenths(tmp_path, monkeypatch):
     content = b"Speak, speak.\n" * 7
-    put(tmp_path / "tiny_shakespeare" / "input.txt", content, monkeypatch)
+    write_in_data_root(tmp_path / "tiny_shakespeare" / "input.txt", content, monkeypatch)
     monkeypatch.setattr(tiny_shakespeare, "SHA256", hashlib.sha256(content).hexdigest())
     dataset = dataset_class("tiny_shakespeare")()
     (train,), (val,) = texts(dataset, "train"), texts(dataset, "val")
@@ -138,8 +138,8 @@ def test_shakespeare_is_cut_at_nine_tenths(tmp_path, monkeypatch):
     assert dataset.name == "tiny_shakespeare" and dataset.about()["bytes"] == 98 and dataset.options == {}
 
 
-def put(path: Path, content: bytes, monkeypatch) -> None:
-    """Write one file of a data root, two folders up, and make that the data root."""
+def write_in_data_root(path: Path, content: bytes, monkeypatch) -> None:
+    """Writes a file and sets the data root to the folder that contains the file's folder."""
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     monkeypatch.setenv("CHOPMIX_DATA", str(path.parent.parent))
@@ -179,7 +179,7 @@ def test_shakespeare_is_downloaded_once_or_refused(tmp_path, monkeypatch):
 
 def test_books_begin_at_their_titles(tmp_path, monkeypatch):
     text = "# Title: One\n\nIt was.\n\n# VOLUME TWO\n\n# Title: Two\n\nIt was not.\n"
-    put(tmp_path / "books" / "train.txt.xz", lzma.compress(text.encode()), monkeypatch)
+    write_in_data_root(tmp_path / "books" / "train.txt.xz", lzma.compress(text.encode()), monkeypatch)
     (tmp_path / "books" / "val.txt.xz").write_bytes(lzma.compress(b"No title."))
     dataset = dataset_class("books")()
     assert [(d.key, len(d.text)) for d in dataset.documents("train")] == [("One", 37), ("Two", 26)]
@@ -195,10 +195,10 @@ def test_books_begin_at_their_titles(tmp_path, monkeypatch):
         texts(dataset, "val")
 
 
-def test_passages_are_from_the_ends_that_books_leaves(tmp_path, monkeypatch):
+def test_passages_are_from_the_ends_of_books_that_a_share_leaves_out(tmp_path, monkeypatch):
     books = {title: " ".join(f"{title}{n}" for n in range(5000)) for title in ("A", "B")}
     text = "\n".join(f"# Title: {title}\n{words}" for title, words in books.items())
-    put(tmp_path / "books" / "train.txt.xz", lzma.compress(text.encode()), monkeypatch)
+    write_in_data_root(tmp_path / "books" / "train.txt.xz", lzma.compress(text.encode()), monkeypatch)
     read = " ".join(texts(dataset_class("books")(share=0.9), "train"))
     earlier_words: set[str] = set()
     for split, count in (("train", 6), ("val", 18), ("test", 18)):
@@ -213,7 +213,7 @@ def test_passages_are_from_the_ends_that_books_leaves(tmp_path, monkeypatch):
         dataset_class("passages")(words=10, each=1000).open("train")
 
 
-def test_stdlib_takes_sources_once_and_whole_modules(tmp_path, monkeypatch):
+def test_stdlib_has_each_source_once_and_keeps_packages_in_one_split(tmp_path, monkeypatch):
     files = {
         "abc.py": b"a = 1\r\n",
         "copy_of_abc.py": b"a = 1\n",
@@ -340,7 +340,7 @@ def test_files_that_unpack_to_far_more_bytes_are_refused(tmp_path, monkeypatch):
     assert read_packed_text(tmp_path / "line.txt") == "a" * 2**12  # a text may be one line
 
 
-def test_named_splits_are_read_as_they_are(tmp_path):
+def test_named_splits_are_not_divided(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text(f"\ufeff{name}", encoding="utf-8")
     here = [str(tmp_path / f"{name}.txt") for name in "abc"]
@@ -415,12 +415,12 @@ def test_real_shards_are_split_and_read(name, monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not (ROOT / "fsdd").exists(), reason="needs CHOPMIX_DATA")
-def test_a_speaker_left_out_is_not_heard_or_heard_without_labels(monkeypatch, tmp_path):
+def test_a_held_out_speaker_is_not_in_train_or_has_no_labels_there(monkeypatch, tmp_path):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     dataset = dataset_class("fsdd")(held_out="theo")
-    heard = {split: {key.split("_")[1] for key in dataset.open(split).keys} for split in dataset.splits}
-    assert heard["test"] == {"theo"} and len(dataset.open("test")) == 500
-    assert "theo" not in heard["train"] | heard["val"] and len(heard["train"]) == 4
+    speakers = {split: {key.split("_")[1] for key in dataset.open(split).keys} for split in dataset.splits}
+    assert speakers["test"] == {"theo"} and len(dataset.open("test")) == 500
+    assert "theo" not in speakers["train"] | speakers["val"] and len(speakers["train"]) == 4
     with pytest.raises(DataError, match="fsdd has no speaker 'nobody'; possible: george, jackson"):
         dataset_class("fsdd")(held_out="nobody").open("train")
     with pytest.raises(DataError, match="unlabelled needs held_out"):

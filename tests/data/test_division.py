@@ -1,4 +1,4 @@
-"""Splits by `data.split`, folds, and balanced drawing."""
+"""Splits by `data.split`, folds, and drawing with balanced classes."""
 
 from __future__ import annotations
 
@@ -151,13 +151,13 @@ def test_data_sets_of_files_are_divided(tmp_path):
         divided.opened("test")
     with pytest.raises(DataError, match="has no column 'age'; possible: label, key, speaker|possible: label, speaker"):
         manifest.divided(Division(group="age"))
-    own = Manifest(train=str(tmp_path / "m.csv"), val=str(tmp_path / "m.csv"), columns=["label"])
+    with_val = Manifest(train=str(tmp_path / "m.csv"), val=str(tmp_path / "m.csv"), columns=["label"])
     with pytest.raises(DataError, match="'manifest' has its own samples for val; remove data.split"):
-        own.divided(Division())
-    assert len(own.divided(Division(folds=4)).opened("val")) == 10  # of both files
+        with_val.divided(Division())
+    assert len(with_val.divided(Division(folds=4)).opened("val")) == 10  # of both files
 
 
-def test_what_a_data_set_does_not_provide_is_divided(tmp_path):
+def test_splits_that_a_data_set_does_not_provide_are_divided(tmp_path):
     for name, count in (("train", 20), ("val", 6), ("test", 8)):
         rows = "".join(f"{name}{n},{'ab'[n % 2]}\n" for n in range(count))
         (tmp_path / f"{name}.csv").write_text("key,label\n" + rows)
@@ -204,8 +204,8 @@ def test_groups_are_compared_by_value(values):
     parts = division.numbers(samples_of(rows), division.splits)
     groups = {split: {as_text(values[n]) for n in numbers} for split, numbers in parts.items()}
     assert not groups["train"] & groups["val"] and groups["train"] | groups["val"] == names
-    said = division.notices(samples_of(rows), parts)[0]
-    assert f"{len(groups['train'])} in train, {len(groups['val'])} in val" in said
+    notice = division.notices(samples_of(rows), parts)[0]
+    assert f"{len(groups['train'])} in train, {len(groups['val'])} in val" in notice
 
 
 @pytest.mark.parametrize("count", [10, 100, 1000])
@@ -219,7 +219,7 @@ def test_an_order_has_exact_shares_and_sorts_numbers_in_texts(count):
         assert parts["test"] == list(range(count * 9 // 10, count))
 
 
-def test_joined_samples_are_those_of_the_parts():
+def test_joined_samples_have_the_samples_of_all_parts():
     parts = {"train": samples_of([{"x": 1}, {"x": 2}]), "val": samples_of([{"x": 3}])}
     joined = Joined(parts)
     assert joined.keys == ["train: key 0", "train: key 1", "val: key 0"] and list(joined.column("x")) == [1, 2, 3]
@@ -258,5 +258,5 @@ logging: {tensorboard: false}
         number = int(line["key"].removeprefix("line ")) - 1
         assert line["targets"] == {"label": "ab"[number % 2]}
         assert ("error" in line) == (number == 4) and ("error" in line or line["label"]["class"] in "ab")
-    said = capsys.readouterr().out
-    assert "all samples" in said and re.search(r"samples .* 29 ", said)
+    output = capsys.readouterr().out
+    assert "all samples" in output and re.search(r"samples .* 29 ", output)

@@ -16,8 +16,8 @@ RED, HEART, WAVE, DARK = 0x1F534, 0x2764, 0x1F44B, 0x1F3FF
 
 
 class Font(dict):
-    """What is read of a font with pictures of a red circle, a heart, and a hand in two colours, the second one joined
-    of two characters."""
+    """A stand-in for a font with pictures of a red circle, a heart, and a hand in two colours, of which the second is
+    that of two characters."""
 
     def __init__(self, *_):
         joined = SimpleNamespace(Component=["dark"], LigGlyph="dark hand")

@@ -1,4 +1,4 @@
-"""Batches that are read ahead, in a thread or in worker processes, are those that are read when they are used."""
+"""Batches that are read ahead, in a thread or in worker processes, equal batches that are read when they are used."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def equal(left, right) -> bool:
 
 @given(values=st.lists(VALUES, min_size=1, max_size=3))
 def test_arenas_return_what_was_written(values):
-    """Also into a file that is too small or too large."""
+    """The file may be too small or too large for the next value."""
     arena = Arena()
     for value in values:
         size = arena.write(value)
@@ -93,7 +93,7 @@ def requests_of(split, training: bool = True, steps: int = 9) -> list[Request]:
 
 @pytest.fixture(scope="module")
 def two_workers():
-    """Two workers that have two splits, and what is read without them."""
+    """A feed of two workers that read two splits."""
     splits = {"train": split_of(bad={3, 11, 12}), "other": split_of(bad={1}, name="other")}
     feed = Workers(splits, 2)
     yield feed
@@ -101,10 +101,10 @@ def two_workers():
 
 
 @pytest.mark.parametrize("kind", ["thread", "workers"])
-def test_batches_and_notes_are_those_of_no_feed(kind, two_workers):
+def test_batches_and_messages_equal_those_without_a_feed(kind, two_workers):
     for training in (True, False):
         lines, expected_lines = [], []
-        split, plain = (split_of(bad={3, 11, 12}, lines=said) for said in (lines, expected_lines))
+        split, plain = (split_of(bad={3, 11, 12}, lines=messages) for messages in (lines, expected_lines))
         expected = [plain.answer(request) for request in requests_of(plain, training)]
         feed = Thread({"train": split}) if kind == "thread" else two_workers
         split.read_by(feed)
@@ -115,7 +115,7 @@ def test_batches_and_notes_are_those_of_no_feed(kind, two_workers):
             feed.close()
 
 
-def test_an_iteration_that_is_given_up_blocks_nothing(two_workers):
+def test_an_abandoned_iteration_blocks_nothing(two_workers):
     split = split_of(bad={3, 11, 12})
     split.read_by(two_workers)
     for _ in range(3 * AHEAD):
@@ -126,7 +126,7 @@ def test_an_iteration_that_is_given_up_blocks_nothing(two_workers):
 
 
 def test_two_kinds_of_requests_are_read_at_once(two_workers):
-    """As those of training and of an evaluation, from two splits."""
+    """For example, training and an evaluation read two splits at the same time."""
     train, other = split_of(bad={3, 11, 12}), split_of(bad={1}, name="other")
     first, second = requests_of(train), requests_of(other, training=False)
     for split in (train, other):
@@ -200,7 +200,7 @@ def test_what_cannot_be_pickled_is_named():
         Workers({"train": split}, 1).start()
 
 
-def test_the_number_of_workers():
+def test_the_number_of_workers_is_that_of_the_config_or_automatic():
     split = split_of(8)
     assert number_of_workers(0, split, 0, 10) == 0 and number_of_workers(3, split, 0, 10) == 3
     with pytest.raises(DataError, match="data.workers is 9, but train has only 8 samples"):
@@ -213,7 +213,7 @@ MEASURED = ("seconds", "memory", "per_second", "waited", "flops")
 
 
 def metrics_of(folder: Path) -> list[dict]:
-    """The lines of a run's metrics, without what is measured with a clock."""
+    """The lines of a run's metrics, without values that differ from run to run, such as times."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [{key: value for key, value in line.items() if not any(word in key for word in MEASURED)} for line in lines]
 

@@ -37,7 +37,7 @@ def test_images_at_any_depth_are_sorted_by_path(tmp_path):
 def test_a_folder_of_other_files_is_refused_before_it_is_walked(tmp_path, monkeypatch):
     monkeypatch.setattr(image_folder, "OTHERS", 20)
     fill(tmp_path, [f"a/{n}.png" for n in range(3)] + [f"a/{n}.txt" for n in range(30)])
-    assert len(read_folder(tmp_path).keys) == 3  # ten notes of each image are fine
+    assert len(read_folder(tmp_path).keys) == 3  # ten other files per image are accepted
     fill(tmp_path, ["a/30.txt"])
     message = (
         r"is not a folder of images: it has 3 images and 31 other files and folders up to .*a; use a folder with one "

@@ -1,4 +1,4 @@
-"""Tables are read line by line, and give the same rows as the whole text would."""
+"""Manifests: a CSV table is read line by line and has the same rows as one that is read as a whole."""
 
 import csv
 import json
@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 
 def rows_of_the_whole(text: str) -> list[tuple[int, dict]] | str:
-    """The rows as one call of `csv` over all lines gives them; the message where they are refused."""
+    """The rows that one call of `csv` over all lines returns, or the message if they are refused."""
     reader = csv.reader(text.removeprefix("\ufeff").splitlines(keepends=True))
     try:
         header = next(reader, [])
         if not header or len(set(header)) != len(header):
             return "its first line must name every column"
-        found = []
+        rows = []
         for row in reader:
             if row and len(row) != len(header):
                 return f"line {reader.line_num} has {len(row)} fields"
             if row:
-                found.append((reader.line_num, {name: value or None for name, value in zip(header, row)}))
-        return found
+                rows.append((reader.line_num, {name: value or None for name, value in zip(header, row)}))
+        return rows
     except csv.Error as error:
         return str(error)
 
@@ -49,13 +49,13 @@ def test_rows_are_those_of_the_whole_text(tmp_path_factory, text):
         assert list(rows_of(file)) == expected
 
 
-def test_a_table_with_what_is_no_utf8(tmp_path):
+def test_a_table_that_is_not_utf8_is_refused(tmp_path):
     (tmp_path / "table.csv").write_bytes(b"a,b\n1,2\n\xff,3\n")
     with pytest.raises(DataError, match=r"table.csv, line 3: byte 0 \(0xff\) is not valid UTF-8"):
         list(rows_of(tmp_path / "table.csv"))
 
 
-def test_columns_that_a_manifest_has_are_told_where_one_is_empty(tmp_path, monkeypatch):
+def test_unused_columns_of_a_manifest_are_named_if_a_column_is_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("t.csv").write_text("path,label,speaker\na.wav,b,x\nb.wav,a,y\n")
     tree = {

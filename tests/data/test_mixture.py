@@ -1,4 +1,4 @@
-"""Mixtures of data sets: exact shares, every sample in its turn, and each source evaluated by itself."""
+"""Mixtures of data sets: exact shares, equal use of all samples, and a separate evaluation of each source."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ COUNTS = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 
 @settings(max_examples=25)
 @given(counts=COUNTS, data=st.data(), rows=st.integers(1, 64), seed=st.integers(0, 9))
-def test_every_block_has_the_shares_and_every_sample_its_turn(counts, data, rows, seed):
+def test_every_block_has_the_shares_and_uses_samples_equally_often(counts, data, rows, seed):
     shares = data.draw(st.lists(st.integers(0, 3), min_size=len(counts), max_size=len(counts)).filter(any))
     sampler = Mixed(counts, shares, rows)
     block = int(sampler.in_block.sum())
@@ -43,80 +43,81 @@ def test_every_block_has_the_shares_and_every_sample_its_turn(counts, data, rows
     assert sampler.drawn(seed, 0)[0].tolist() == sampler.drawn(seed, 1)[0].tolist()  # all blocks are alike
     starts = [sum(counts[:which]) for which in range(len(counts))]
     for start, count, inside in zip(starts, counts, sampler.in_block):
-        own = [place for place in places if start <= place.number < start + count]
-        assert len(own) == inside
-        read = Counter(place.number for place in own)
-        assert not own or max(read.values()) - min([*read.values(), 0] if len(read) < count else read.values()) <= 1
-        assert len({*own}) == len(own)  # no place twice: an epoch is new where a sample comes again
+        drawn = [place for place in places if start <= place.number < start + count]
+        assert len(drawn) == inside
+        read = Counter(place.number for place in drawn)
+        assert not drawn or max(read.values()) - min([*read.values(), 0] if len(read) < count else read.values()) <= 1
+        assert len({*drawn}) == len(drawn)  # a sample is repeated only in another epoch
 
 
-def plan_of_before(counts, shares, rows, seed, step):
-    """The plan of a step as it was when every block had 1,000 samples: the sources' slots, evenly spread."""
+def earlier_plan(counts, shares, rows, seed, step):
+    """The plan of a step in an earlier version, in which a block had 1,000 samples: the slots of each source are evenly
+    spread."""
     in_block = [round(1000 * share / sum(shares)) for share in shares]
     slots = sorted((k + 0.5) / n for n in in_block for k in range(n))
     assert len(slots) == 1000
     order = sorted(((k + 0.5) / n, source, k) for source, n in enumerate(in_block) for k in range(n))
-    own = [Shuffled(count, 1) for count in counts]
-    found = []
+    samplers = [Shuffled(count, 1) for count in counts]
+    plan = []
     for slot in range(step * rows, (step + 1) * rows):
         block, place = divmod(slot, 1000)
         _, source, rank = order[place]
-        each = own[source].sample_index(seed, block * in_block[source] + rank)
-        found.append(each._replace(number=sum(counts[:source]) + each.number))
-    return found
+        each = samplers[source].sample_index(seed, block * in_block[source] + rank)
+        plan.append(each._replace(number=sum(counts[:source]) + each.number))
+    return plan
 
 
 @given(
     thousandths=st.lists(st.integers(1, 999), min_size=1, max_size=2, unique=True),
     rows=st.integers(1, 64), step=st.integers(0, 40), seed=st.integers(0, 3),
 )  # fmt: skip
-def test_plans_of_shares_in_thousandths_stay_what_they_were(thousandths, rows, step, seed):
+def test_plans_of_shares_in_thousandths_equal_those_of_an_earlier_version(thousandths, rows, step, seed):
     cuts = [0, *sorted(thousandths), 1000]
     shares = [(end - start) / 1000 for start, end in itertools.pairwise(cuts)]
     counts = [3 + 4 * number for number in range(len(shares))]
-    assert Mixed(counts, shares, rows).plan(seed, step) == plan_of_before(counts, shares, rows, seed, step)
+    assert Mixed(counts, shares, rows).plan(seed, step) == earlier_plan(counts, shares, rows, seed, step)
 
 
-def test_a_small_share_is_drawn_as_often_as_it_says():
+def test_a_small_share_is_drawn_exactly_as_often_as_configured():
     sampler = Mixed([5, 5, 5], [0.9996, 0.0002, 0.0002], 50)
     assert sampler.in_block.tolist() == [4998, 1, 1]
     read = Counter(place.number // 5 for step in range(200) for place in sampler.plan(0, step))
     assert read == {0: 9996, 1: 2, 2: 2}
 
 
-def test_shares_that_no_block_holds_exactly_are_as_near_as_a_million_samples_allow():
+def test_shares_that_no_block_has_exactly_are_rounded_to_a_millionth():
     shares = [1, math.sqrt(2) * 1e-5]
-    found = Mixed([5, 5], shares, 8).in_block
-    assert found.sum() == 10**6 and found[1] == round(shares[1] / sum(shares) * 10**6)
+    in_block = Mixed([5, 5], shares, 8).in_block
+    assert in_block.sum() == 10**6 and in_block[1] == round(shares[1] / sum(shares) * 10**6)
 
 
 @given(st.lists(st.floats(1e-9, 1), min_size=1, max_size=4))
-def test_a_share_is_held_or_refused(shares):
-    """No source that has a share is never drawn."""
+def test_a_share_is_kept_or_refused(shares):
+    """Every source with a share is drawn."""
     try:
-        found = Mixed([5] * len(shares), shares, 8).in_block
+        in_block = Mixed([5] * len(shares), shares, 8).in_block
     except DataError as error:
         assert min(shares) / sum(shares) < 1e-6 and "is read less than once in 1,000,000 samples" in str(error)
     else:
-        assert found.min() > 0
-        assert np.abs(found / found.sum() - np.array(shares) / sum(shares)).max() <= 1e-6
+        assert in_block.min() > 0
+        assert np.abs(in_block / in_block.sum() - np.array(shares) / sum(shares)).max() <= 1e-6
 
 
 def test_a_share_that_is_never_drawn_is_refused(file, tmp_path, capsys):
     assert main(["train", str(file), "data.dataset.share={a: 1, b: 1e-8}", f"out={tmp_path / 'run'}"]) == 2
-    told = "source 2 of 2 of a mixture has the share 1e-08: it is read less than once in 1,000,000 samples"
-    assert told in capsys.readouterr().err
+    message = "source 2 of 2 of a mixture has the share 1e-08: it is read less than once in 1,000,000 samples"
+    assert message in capsys.readouterr().err
 
 
 @given(shares=st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any), rows=st.integers(1, 200), data=st.data())
 def test_every_batch_has_the_shares(shares, rows, data):
-    """Give or take two samples, so that tasks weigh the same in every step."""
+    """They differ by less than two samples, so that tasks have the same weight in every step."""
     sampler, step = Mixed([10] * len(shares), shares, rows), data.draw(st.integers(0, 50))
     read = Counter(place.number // 10 for place in sampler.plan(3, step))
     assert all(abs(read[source] - rows * share / sum(shares)) < 2 for source, share in enumerate(shares))
 
 
-def test_samples_of_all_sources():
+def test_a_mixture_contains_the_samples_of_all_sources():
     first = Listed(["a", "b", "c"], [{"x": 1}, {"x": 2}, {"x": 3}])
     second = Listed(["a"], [{"x": 9, "y": 8}])
     mixed = MixedSamples([Source("one", first, 1), Source("two", second, 1, {"x": "z"})])
@@ -129,7 +130,7 @@ def test_samples_of_all_sources():
 
 
 @given(st.text(alphabet="ab\n", max_size=200), st.integers(1, 30))
-def test_pieces_are_the_text(text, characters):
+def test_pieces_of_a_text_join_to_the_text(text, characters):
     class Corpus(Mixture.__mro__[2]):
         splits = ("train",)
 
@@ -181,7 +182,7 @@ def file(tmp_path):
     return tmp_path / "x.yaml"
 
 
-def test_each_source_is_evaluated_by_itself(file, tmp_path):
+def test_each_source_is_evaluated_separately(file, tmp_path):
     summary, _ = train(load_config(file, [f"out={tmp_path / 'run'}"]))
     assert {name for name in summary if name.count("/") == 3} == {
         f"val/{source}/{task}/{metric}"
@@ -209,7 +210,7 @@ def test_shares_are_of_samples_or_of_tokens(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("data.dataset.share.b=-1", "shares must be at least 0, one of them above 0"),
         ("data.dataset.share={a: 0, b: 0}", "they are a 0, b 0"),
@@ -217,18 +218,18 @@ def test_shares_are_of_samples_or_of_tokens(file, tmp_path):
         ("data.dataset.of.a=nothing", "nothing is named 'nothing'"),
     ],
 )
-def test_bad_mixtures_are_told(file, tmp_path, capsys, override, told):
+def test_bad_mixtures_are_refused(file, tmp_path, capsys, override, message):
     assert main(["train", str(file), override, f"out={tmp_path / 'run'}"]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_mixture_is_no_budget_of_tokens(file, tmp_path, capsys):
+def test_a_mixture_with_tokens_per_step_is_refused(file, tmp_path, capsys):
     change = ["training.samples_per_step=null", "training.tokens_per_step=64"]
     assert main(["train", str(file), *change, f"out={tmp_path / 'run'}"]) == 2
     assert "a mixture needs samples_per_step" in capsys.readouterr().err
 
 
-def test_the_schema_of_mixtures_in_mixtures_ends():
+def test_the_schema_of_mixtures_in_mixtures_is_finite():
     assert "mixture" in json.dumps(json_schema()) and ConfigError
 
 
@@ -243,20 +244,20 @@ class Often(Listed):
     weights = np.array([0.09, 0.01] * 10)
 
 
-def test_by_tokens_a_sample_counts_as_often_as_it_is_drawn():
-    """Samples that cannot be read are never in a batch, and count in no mean."""
+def test_by_tokens_a_sample_is_weighted_by_how_often_it_is_drawn():
+    """Samples that cannot be read are never in a batch and are not counted in a mean."""
     longer = [{"text": "b" * 5, "label": 0}] * 9 + [{"text": None, "label": 0}]
     plain = Listed([str(n) for n in range(10)], longer)
     mixed = MixedSamples([Source("often", Often(), 1), Source("plain", plain, 1)], by_tokens=True)
     choppers = {"text": TextChopper(vocabulary=ByteEncoding(), generated=False)}
     collator = Collator(choppers=choppers, inputs=Inputs(columns={"text": "text"}), context=32)
-    found = sample_split(mixed, "train", collator, rows=4, bad_share=1.0)
+    split = sample_split(mixed, "train", collator, rows=4, bad_share=1.0)
     tokens = [0.9 * 2 + 0.1 * 10, 6.0]  # with the start of each text
-    assert found.sampler.in_block[1] / found.sampler.in_block[0] == pytest.approx(tokens[0] / tokens[1], rel=0.02)
+    assert split.sampler.in_block[1] / split.sampler.in_block[0] == pytest.approx(tokens[0] / tokens[1], rel=0.02)
 
 
-def test_a_corpus_is_trained_on_beside_samples_and_evaluated_by_itself(file, tmp_path):
-    """In pieces; a source without a test split is left out there."""
+def test_a_corpus_is_mixed_with_samples_and_evaluated_separately(file, tmp_path):
+    """The corpus is cut into pieces. It has no test split."""
     (tmp_path / "book.txt").write_text("to be or\nnot to be\n" * 40)
     (tmp_path / "other.txt").write_text("that is\nthe question\n" * 5)
     book = f"{{use: text, train: {tmp_path / 'book.txt'}, val: {tmp_path / 'other.txt'}}}"
@@ -277,21 +278,21 @@ def test_a_corpus_is_trained_on_beside_samples_and_evaluated_by_itself(file, tmp
     assert "test" not in run.dataset().sources["b"].splits
 
 
-def test_a_task_weighs_as_much_however_rare_it_is(file, tmp_path):
-    """Before anything is learned every task has the loss of a guess: the sum is theirs in every step."""
-    found = []
+def test_a_task_has_the_same_weight_however_rare_it_is(file, tmp_path):
+    """Before anything is learned, every task has the loss of a guess; the sum of these losses is that of every step."""
+    losses = []
     for share in (1, 3, 9):
         out = tmp_path / str(share)
         changes = [f"data.dataset.share.b={share}", "training.samples_per_step=40", "training.learning_rate=1e-9"]
         train(load_config(file, [*changes, f"out={out}"]))
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        found.append([line["train/loss"] for line in lines if "train/loss" in line])
-    assert all(len(each) == 4 for each in found)
-    assert all(loss == pytest.approx(2 * math.log(2), rel=0.05) for each in found for loss in each)
+        losses.append([line["train/loss"] for line in lines if "train/loss" in line])
+    assert all(len(each) == 4 for each in losses)
+    assert all(loss == pytest.approx(2 * math.log(2), rel=0.05) for each in losses for loss in each)
 
 
 def test_a_mixture_has_the_splits_that_some_source_has():
-    """So that nothing looks for a test split of sources that have none."""
+    """If no source has a test split, the mixture has none."""
 
     class Few(SampleDataset):
         splits, columns = ("train", "val"), ("a",)

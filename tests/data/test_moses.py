@@ -1,4 +1,4 @@
-"""MOSES: where its files come from, and what is said if they are missing."""
+"""MOSES: the molecules of each split, and the errors for files that are missing or damaged."""
 
 import gzip
 
@@ -17,8 +17,8 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "moses"
 
 
-def test_missing_files_are_named_with_the_command_that_brings_them(root):
-    """Into the environment that `uv run` uses: `pip` may belong to another Python."""
+def test_missing_files_are_named_with_the_command_that_installs_them(root):
+    """It installs into the environment that `uv run` uses: `pip` may belong to another Python."""
     with pytest.raises(DataError, match=r"train\.csv\.gz is missing: `uv pip install --no-deps molsets` installs it"):
         Moses().path("train")
 
@@ -27,8 +27,8 @@ def test_every_line_below_the_header_is_a_molecule_of_one_split(root):
     molecules = [f"{'C' * n}O" for n in range(1, 400)]
     for name in ("train", "test"):
         (root / f"{name}.csv.gz").write_bytes(gzip.compress("\n".join(["SMILES", *molecules, ""]).encode()))
-    found = {split: [document.text for document in Moses().documents(split)] for split in Moses.splits}
-    assert sorted(found["train"] + found["val"]) == sorted(molecules) and found["test"] == molecules and found["val"]
+    texts = {split: [document.text for document in Moses().documents(split)] for split in Moses.splits}
+    assert sorted(texts["train"] + texts["val"]) == sorted(molecules) and texts["test"] == molecules and texts["val"]
     (root / "test.csv.gz").write_bytes(b"no")
     with pytest.raises(DataError, match=r"test\.csv\.gz cannot be read"):
         list(Moses().documents("test"))

@@ -89,7 +89,7 @@ def test_speech_commands_follow_the_official_lists(root):
     assert {key.split("/")[0] for key in SpeechCommands(words=["yes", "no"]).open("val").keys} == {"no", "yes"}
 
 
-def test_speech_commands_say_what_is_missing(root, monkeypatch):
+def test_errors_of_speech_commands_name_what_is_missing(root, monkeypatch):
     with pytest.raises(ValueError, match="words: 'maybe' is none of the 35: backward, bed, .*, zero"):
         SpeechCommands(words=["maybe"])
     with pytest.raises(DataError, match=r"no folder .*speech_commands_v0\.02: set .*SPEECHCOMMANDS\(.*download=True\)"):
@@ -142,7 +142,7 @@ def test_cifar10_is_read_from_its_bytes(root):
     assert next(test.column("image")).shape == (32, 32, 3)
 
 
-def test_cifar10_says_what_is_missing(root, monkeypatch):
+def test_errors_of_cifar10_name_what_is_missing(root, monkeypatch):
     with pytest.raises(DataError, match=r"no folder .*batches-bin: unpack https://.*binary\.tar\.gz there, or set"):
         Cifar10Full().open("train")
 
@@ -189,7 +189,7 @@ def test_torchvision_data_sets_are_read_by_name(root):
     assert dataset.options == {"dataset": "FashionMNIST", "download": False}
 
 
-def test_torchvision_images_in_files_are_handed_on_as_paths(root):
+def test_torchvision_images_in_files_are_returned_as_paths(root):
     folder = root / "torchvision" / "dtd" / "dtd"
     for name in ("images/banded", "images/dotted", "labels"):
         (folder / name).mkdir(parents=True)
@@ -204,7 +204,7 @@ def test_torchvision_images_in_files_are_handed_on_as_paths(root):
     assert [row["label"] for row in by_split["val"]] == [0, 1] == list(dataset.open("val").column("label"))
 
 
-def test_torchvision_says_what_it_does_not_read(root):
+def test_torchvision_data_sets_that_are_not_supported_are_refused(root):
     from torchvision import datasets
 
     assert all(hasattr(datasets, name) for name in (*KNOWN, *REFUSED))
@@ -241,7 +241,7 @@ def hub_table(datasets, count: int, **files):
     return table
 
 
-def test_hugging_face_folders_hand_on_files_undecoded(datasets, root):
+def test_hugging_face_folders_return_files_without_decoding(datasets, root):
     sound = io.BytesIO()
     soundfile.write(sound, np.zeros(800), 8000, format="WAV")
     root.mkdir()
@@ -259,7 +259,7 @@ def test_hugging_face_folders_hand_on_files_undecoded(datasets, root):
         assert [f"train {n}" for n in samples.column("n")] == list(samples.keys)
     row = test[4]
     assert row["image"] == png(4) and row["sound"] == sound.getvalue() and row["word"] == "word 4"
-    assert Rows(["a"], *undecoded(every), {})[0]["sound"] == str(root / "a.wav")  # a table that holds the place alone
+    assert Rows(["a"], *undecoded(every), {})[0]["sound"] == str(root / "a.wav")  # a table with only the path
     assert ImageChopper(patch_size=4, size=8).decode(row["image"]).shape == (3, 8, 8)
     assert len(AudioChopper(rate=8000).decode(row["sound"])) == 800
     assert len([*train.column("sound"), *val.column("sound")]) == 29
@@ -323,7 +323,7 @@ def test_hugging_face_reads_folders_of_files(datasets, root):
     assert [len(dataset.open(split)) for split in dataset.splits] == [12, 3]
 
 
-def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, capsys):
+def test_errors_of_hugging_face_name_what_is_missing(datasets, root, monkeypatch, tiny, capsys):
     root.mkdir()
     hub_table(datasets, 20).to_json(str(root / "a.jsonl"))
     with pytest.raises(DataError, match=r"a\.jsonl has no split 'dev'; possible: train"):
@@ -388,12 +388,12 @@ def test_remote_shards_equal_local_ones(root, monkeypatch, memory_protocol, endi
         assert remote_samples[0]["image"] == png(remote_samples[0]["n"])
     kept = {file: file.stat().st_mtime_ns for file in (root.parent / "cache" / "shards").iterdir()}
     assert len(kept) == 4 * (2 if ending == "tar.gz" else 1) + 2  # two indexes
-    monkeypatch.setattr(shard_index, "members", None)  # whoever would read a shard through again, fails
+    monkeypatch.setattr(shard_index, "members", None)  # reading a complete shard again would fail
     assert len(remote.open("train")) + len(remote.open("val")) == 40
     assert kept == {file: file.stat().st_mtime_ns for file in (root.parent / "cache" / "shards").iterdir()}
 
 
-def test_a_remote_shard_that_is_not_there_is_named(root, memory_protocol):
+def test_a_remote_shard_that_does_not_exist_is_named(root, memory_protocol):
     with pytest.raises(DataError, match=r"memory://nowhere/a\.tar"):
         Webdataset(train="memory://nowhere/a.tar", columns={"image": "png"}).open("train")
 
@@ -402,14 +402,14 @@ STAND_INS = {"speech/speech_commands": write_speech_commands, "vision/cifar10_gp
 
 
 @pytest.mark.parametrize("name", STAND_INS)
-def test_configs_for_a_gpu_are_dry_run_small(name, root, capsys):
+def test_small_versions_of_configs_for_a_gpu_pass_a_dry_run(name, root, capsys):
     STAND_INS[name](root)
     small = ["model.depth=1", "training.samples_per_step=4", "training.precision=float32", "training.compile=false"]
     printed = output_of(capsys, "train", str(CONFIGS / f"{name}.yaml"), "--dry-run", *small)
     assert "4 samples = " in printed and "one step: loss" in printed and "nan" not in printed
 
 
-def test_the_config_for_fine_tuning_has_the_shape_that_it_names():
+def test_the_config_for_fine_tuning_has_the_shape_of_its_architecture():
     vit = completed(Vit(architecture="vit_small_patch16_224"))
     tree = load_config(CONFIGS / "vision" / "finetune_timm.yaml", ["model.dropout=0"]).tree
     assert tree["model"] == config_from_tree(tree | vit.tree()).tree["model"]

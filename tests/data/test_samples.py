@@ -65,7 +65,7 @@ def split(data: list[dict] | None = None, say=lambda text: None, context: int = 
 
 
 def main(data, *arguments, **options):
-    """The one set of a batch."""
+    """The main set of a batch."""
     return data.read(*arguments, **options).main
 
 
@@ -122,8 +122,7 @@ def test_the_cheapest_rows_cost_no_more_than_rows_of_the_context(counts):
 
 
 def test_rows_have_the_length_that_wastes_least():
-    """Samples of more than half a context: one a row, as short as they are, not as long as the context; or two a
-    row."""
+    """Samples longer than half a context are placed one per row, in rows shorter than the context, or two per row."""
     assert sorted(cheapest_rows([31] * 8, 40)) in ([0, 0, 1, 1, 2, 2, 3, 3], [*range(8)])
     counts = [21, 24, 28, 31, 36, 40, 45, 49] * 8
     used = np.bincount(cheapest_rows(counts, 64), weights=counts)
@@ -145,7 +144,7 @@ def test_spread_counts_up(runs):
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(0, 2), st.booleans(), st.booleans())
-def test_slots_are_used_once_and_everything_is_described(lengths, core, trim, right):
+def test_every_token_has_one_slot_and_a_description(lengths, core, trim, right):
     chopped = [[("text", Chunk(torch.arange(n), n))] for n in lengths]
     planned = place(chopped, {"text": CHOPPERS["text"]}, 12, core=core, trim=trim, right=right)
     tokens, n = planned.tokens, planned.tokens.shape[1]
@@ -167,7 +166,7 @@ def test_slots_are_used_once_and_everything_is_described(lengths, core, trim, ri
 # -------------------------------------------------------------------------------------------------- the batch
 
 
-def test_a_batch_holds_inputs_labels_and_what_follows():
+def test_a_batch_contains_inputs_labels_and_next_ids():
     planned = main(split(), [SampleIndex(0, 0, 0), SampleIndex(0, 0, 2)])
     assert texts(planned) == ["chop", "everything"]
     assert planned.labels == {"label": [0, 2]} and planned.keys == ("sample 0", "sample 2")
@@ -179,14 +178,14 @@ def test_a_batch_holds_inputs_labels_and_what_follows():
     assert row == [0, 0, 1, 1] * 2 and column == [0, 1, 0, 1] * 2
 
 
-def test_an_absent_input_costs_nothing():
+def test_a_missing_input_takes_no_tokens():
     data = rows()
     data[0]["image"] = None
     planned = main(split(data), [SampleIndex(0, 0, 0)])
     assert list(planned.chunks) == ["text"] and planned.tokens.shape == (1, 5)
 
 
-def test_inputs_can_be_named_and_targets_stay():
+def test_inputs_can_be_selected_and_targets_are_always_read():
     planned = main(split(), [SampleIndex(0, 0, 0)], inputs=())
     assert list(planned.chunks) == ["text"]
 
@@ -200,7 +199,7 @@ def shares(dropout: dict[str, float], targets=frozenset(), count: int = 2000, **
     return {names: number / count for names, number in read.items()}
 
 
-def test_dropout_is_a_function_of_the_place_and_of_training_alone():
+def test_dropout_depends_only_on_the_sample_index_and_on_training():
     data = split(targets=(), dropout={"image": 0.5, "text": 0.5}, size=9)
     places = data.plan(0, 0)
     first, again = (main(data, places, training=True) for _ in range(2))
@@ -208,7 +207,7 @@ def test_dropout_is_a_function_of_the_place_and_of_training_alone():
     assert len(main(data, places).chunks["image"].counts) == 9
 
 
-def test_dropout_withholds_each_input_as_often_as_it_is_asked_to_and_spares_targets():
+def test_dropout_withholds_each_input_as_often_as_configured_and_never_targets():
     assert shares({"image": 0.3}, targets=()) == {
         ("image", "text"): pytest.approx(0.7, abs=0.03), ("text",): pytest.approx(0.3, abs=0.03)
     }  # fmt: skip
@@ -272,7 +271,7 @@ def test_the_only_input_of_a_sample_is_hardly_ever_withheld():
     assert sum(share for names, share in frequencies.items() if "image" not in names) == pytest.approx(0.01, abs=0.006)
 
 
-def test_whole_spans_go_where_the_context_is_small():
+def test_inputs_are_dropped_if_the_context_is_small():
     data = split(context=8, too_long="drop", targets=())
     planned = main(data, [SampleIndex(0, 0, 0), SampleIndex(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
     assert planned.chunks["image"].counts.tolist() == [4, 4] and texts(planned) == ["up"]
@@ -292,7 +291,7 @@ def test_a_sample_without_room_for_an_input_beside_its_target_is_bad():
     )
 
 
-def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():
+def test_inputs_that_do_not_fit_are_refused_unless_they_may_be_dropped():
     with pytest.raises(
         DataError,
         match="sample 'sample 0' is bad: it has 9 tokens, more than the context of 8; data.too_long: "
@@ -302,7 +301,7 @@ def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():
 
 
 @given(st.sampled_from(["refuse", "drop"]), st.integers(1, 40), st.booleans())
-def test_a_sample_of_which_nothing_can_be_read_is_bad_and_never_answered(too_long, context, training):
+def test_a_sample_of_which_nothing_can_be_read_is_bad_and_has_no_answer(too_long, context, training):
     """A text that is longer than the context makes its sample bad; it does not become a sample without tokens."""
     texts = [{"text": "ab", "image": None}, {"text": "a" * 39, "image": None}]
     data = split(texts, context=context, too_long=too_long, bad_share=1.0, targets=(), labels=())
@@ -435,7 +434,7 @@ def test_names_that_are_not_text_are_escaped_and_impossible_sizes_are_refused(ca
 
 
 @pytest.mark.parametrize("size", [-1, -512, -(2**70), 2**40, 2**70])
-def test_a_pax_header_may_say_any_size(cache, size):
+def test_a_pax_header_may_contain_any_size(cache, size):
     with tarfile.open(cache / "s.tar", "w", format=tarfile.PAX_FORMAT) as file:
         for name, headers in (("0.txt", {}), ("1.txt", {"size": str(size)})):
             member = tarfile.TarInfo(name)
@@ -447,7 +446,7 @@ def test_a_pax_header_may_say_any_size(cache, size):
         shards[1]
 
 
-def test_a_pattern_is_no_longer_than_a_path(cache):
+def test_a_pattern_that_is_longer_than_a_path_is_refused(cache):
     with pytest.raises(DataError, match="has 100,000 characters; a path has 4,096 at most"):
         expand("[" * 100_000)
 
@@ -484,15 +483,15 @@ class Numbered(Made):
 
 
 FORMS = {
-    "made": Numbered,
+    "generated": Numbered,
     "listed": lambda labels: Listed([str(n) for n in range(len(labels))], [{"label": label} for label in labels]),
-    "shared out": lambda labels: share(Numbered(labels), "train"),
+    "divided": lambda labels: share(Numbered(labels), "train"),
     "some hidden": lambda labels: Hidden(Numbered(labels), "n", {3}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_samples_with_two_labels_swapped_are_others(form):
+def test_samples_with_two_swapped_labels_have_another_fingerprint(form):
     """Their fingerprint differs, although the keys and inputs of all 200 samples are the same."""
     labels = [n % 7 for n in range(200)]
     known = FORMS[form](labels).fingerprint(("label",))
@@ -502,7 +501,7 @@ def test_samples_with_two_labels_swapped_are_others(form):
         assert FORMS[form](swapped).fingerprint(("label",)) != known
 
 
-def test_shards_with_two_labels_swapped_are_others(cache):
+def test_shards_with_two_swapped_labels_have_another_fingerprint(cache):
     fingerprints = []
     for names in ("01", "01", "10"):
         path = tar(cache / "s.tar", {f"{n}.cls": name.encode() for n, name in enumerate(names)})
@@ -521,10 +520,10 @@ def test_values_for_statistics_are_drawn_from_all_samples():
     assert list(Whole(samples, ("n",)).training_items(["n"], 20)) == values
 
 
-# ----------------------------------------------------------------------------------------------- made by rule
+# ---------------------------------------------------------------------------------------- generated by a rule
 
 
-def test_tones_are_heard_where_they_should_be():
+def test_tones_have_the_frequencies_of_their_digits():
     for number in range(10):
         row = Dtmf().open("val")[number]
         clip, rate = row["sound"]
@@ -539,7 +538,7 @@ def test_tones_are_heard_where_they_should_be():
         )
 
 
-def test_arithmetic_holds_images_out_and_computes():
+def test_arithmetic_has_separate_images_in_each_split_and_correct_answers():
     dataset = Arithmetic(samples=50)
     owners = [set(dataset.digits.numbers(name)) for name in dataset.splits]
     assert not owners[0] & owners[1] and not owners[1] & owners[2] and sum(map(len, owners)) == 1797
@@ -607,12 +606,12 @@ def test_wrong_manifests_are_refused(tmp_path, text, message):
         ("nosuch://x/train.tar", "'nosuch://x/train.tar' is not supported"),
     ],
 )
-def test_remote_shards_that_are_not_there_are_named(path, message, memory_protocol):
+def test_remote_shards_that_do_not_exist_are_named(path, message, memory_protocol):
     with pytest.raises(DataError, match=message):
         len(Shards((path,)))
 
 
-def test_missing_numbers_are_not_judged_and_text_is_refused():
+def test_missing_numbers_become_nan_and_text_is_refused():
     from chopmix.tasks.regression import numbers
 
     assert numbers([0.0, None, 2]).isnan().tolist() == [False, True, False] and numbers(3).tolist() == [3.0]
@@ -622,14 +621,14 @@ def test_missing_numbers_are_not_judged_and_text_is_refused():
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e39, [1.0, math.inf], [None, -1e39], np.array([1e39])])
 def test_numbers_that_are_infinite_in_float32_are_refused_as_targets(value):
-    """It would make the mean infinite, and the loss nothing."""
+    """Such a number would make the mean infinite."""
     from chopmix.tasks.regression import numbers
 
     with pytest.raises(DataError, match="holds a number that is infinite in float32"):
         numbers(value)
 
 
-def test_a_split_that_nobody_needs_is_freed_at_once(tmp_path):
+def test_an_unused_split_is_freed_at_once(tmp_path):
     """Its decoded items, up to a gigabyte, are freed with it: no reference cycle may wait for Python's collector, which
     counts objects, not bytes."""
     import gc
@@ -655,7 +654,7 @@ def test_a_split_that_nobody_needs_is_freed_at_once(tmp_path):
 @pytest.mark.parametrize("length", [1, 16, 4096])
 def test_the_cache_of_items_takes_no_more_memory_than_it_may(length):
     cache = ItemCache(300_000)
-    ItemCache(300_000).put(0, ({"x": np.zeros(1, np.float32)}, {}))  # what the first call keeps is not the cache's
+    ItemCache(300_000).put(0, ({"x": np.zeros(1, np.float32)}, {}))  # memory of the first call is not counted
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -671,7 +670,7 @@ def test_the_cache_of_items_takes_no_more_memory_than_it_may(length):
 
 @pytest.mark.system
 def test_tensors_in_the_cache_of_items_take_no_more_memory_than_they_may():
-    """torch keeps more beside the numbers of a small tensor than there are numbers."""
+    """For a small tensor, torch uses more memory beside the numbers than for the numbers."""
     script = """
 from pathlib import Path
 import torch

@@ -52,7 +52,7 @@ def test_every_sample_of_every_shard_has_its_members(folder):
 
 
 def test_an_index_takes_at_most_100_bytes_per_sample(folder):
-    """With three members a sample, and keys of 13 characters."""
+    """Here every sample has three members and a key of 13 characters."""
     index = Shards(several(folder, 2, 2000)).index
     size = sum(index[name].nbytes for name in index.about["arrays"])
     assert size / index.count < 100
@@ -150,7 +150,7 @@ def test_a_record_that_does_not_fit_its_shard_is_made_again(folder, members):
     kind=st.sampled_from(["changed", "cut", "deleted"]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_a_damaged_index_is_made_again_or_read_without_another_error(tmp_path_factory, number, where, flip, kind):
+def test_a_damaged_index_is_made_again_or_refused_with_a_known_error(tmp_path_factory, number, where, flip, kind):
     """Any byte of any file of the index is changed, or any file is cut short or deleted."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("damage")
@@ -245,7 +245,7 @@ def test_headers_that_would_be_read_forever_are_refused_as_damage(folder, odd):
     assert time.process_time() - started < 5
 
 
-def test_sparse_members_and_members_named_damaged(folder):
+def test_sparse_members_are_refused_and_a_member_may_be_named_damaged(folder):
     with tarfile.open(folder / "s.tar", "w", format=tarfile.GNU_FORMAT) as tar:
         for name, kind in (("a.damaged", tarfile.REGTYPE), ("b.bin", tarfile.GNUTYPE_SPARSE)):
             info = tarfile.TarInfo(name)
@@ -263,7 +263,7 @@ def test_sparse_members_and_members_named_damaged(folder):
     assert Shards((str(folder / "t.tar"),))[0] == {"damaged": b"one", "txt": "one"}
 
 
-def test_too_many_extensions_and_names_that_are_no_text(folder, monkeypatch):
+def test_too_many_extensions_and_paths_that_are_not_utf8_are_refused(folder, monkeypatch):
     monkeypatch.setattr(shard_index, "MOST_EXTENSIONS", 2)
     with pytest.raises(DataError, match="more than 2 different extensions, such as 'json'"):
         len(Shards((shard(folder / "part", [1]),)))

@@ -116,7 +116,7 @@ def test_splits_follow_in_time_with_a_gap_of_a_window(tmp_path):
         table(path).divided(Division(folds=3)).opened("val")
 
 
-def test_dates_are_times(tmp_path):
+def test_dates_are_read_as_times(tmp_path):
     start = datetime(2026, 3, 1)
     for form in ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M", "%d.%m.%Y %H:%M"):
         rows = [{"date": (start + timedelta(hours=n)).strftime(form), "x": n} for n in range(48)]
@@ -263,7 +263,7 @@ def test_times_in_nanoseconds_are_rounded(tmp_path):
     assert samples.keys[0] == "2026-11-30T08:00:00.000 to 2026-11-30T08:00:01.900"
 
 
-def test_names_of_streams_and_columns_are_no_file_names(tmp_path):
+def test_names_of_streams_and_columns_are_not_used_as_file_names(tmp_path):
     rows = [
         row | {"m/s": "ab"[n // 50], "e.time": f"{n}.png", "e": "cd"[n // 30 % 2]} for n, row in enumerate(log(100))
     ]

@@ -261,7 +261,7 @@ def test_a_stream_with_a_clock_and_streams_without_share_a_table(tmp_path):
 
 @pytest.mark.parametrize("jitter", [0.0, 0.4])
 def test_the_label_of_a_window_is_that_of_its_slots(tmp_path, jitter):
-    """A row whose measured time lies in the next window, because of jitter, labels its own window."""
+    """A row whose measured time is in the next window, because of jitter, labels the window of its slot."""
     random = np.random.default_rng(0)
     times = 100 + np.arange(400) + random.uniform(-jitter, jitter, 400)
     rows = {"time": times.tolist(), "x": range(400), "state": [f"s{n // 10}" for n in range(400)]}
@@ -329,7 +329,7 @@ def test_no_split_reads_what_the_split_before_it_predicts(seed, tmp_path_factory
 # ------------------------------------------------------------ multiples, the end, oddities
 
 
-def test_windows_and_horizons_are_multiples(tmp_path):
+def test_windows_and_horizons_must_be_multiples_of_the_interval(tmp_path):
     for stream, window, message in (
         ({"every": "1 h"}, "90 min", "90 min is no multiple of the interval of stream 'x', 1 h; possible: 1 h or"),
         ({"rate": 2.5}, "1 s", "1 s is no multiple of the interval of stream 'x', 400 ms; possible: 800 ms or 1.2 s"),
@@ -346,7 +346,7 @@ def test_windows_and_horizons_are_multiples(tmp_path):
 
 
 @given(seconds=st.floats(0.01, 1e5), every=st.sampled_from(["1 h", "250 ms", "0.3", "7 min"]))
-def test_possible_windows_are_possible(seconds, every):
+def test_windows_that_a_message_suggests_are_accepted(seconds, every):
     stream = TableStream(columns=["x"], every=every)
     text = nearest_multiples(
         stream.exact_interval * 0 + type(stream.exact_interval)(str(seconds)), [stream.exact_interval]

@@ -48,7 +48,7 @@ def summer(count: int = 48) -> list[datetime]:
 
 
 def test_times_keep_the_offsets_of_a_file():
-    """A file has two offsets, as in summer; one row follows another by an hour."""
+    """The file has the offsets of winter and of summer; all rows are an hour apart."""
     texts = [time.astimezone(BERLIN).isoformat() for time in summer()]
     samples = opened(texts)
     assert len(samples) == 12 and samples.keys[0] == "2026-03-28T23:00:00.000+01:00 to 2026-03-29T03:00:00.000+02:00"

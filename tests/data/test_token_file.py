@@ -1,4 +1,4 @@
-"""Token files: whole or absent, reused only where nothing changed, and equal to what encoding each document gives."""
+"""Token files: they are complete or absent, are reused only if nothing changed, and hold the ids of every document."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RANKS = Path(os.environ.get("CHOPMIX_DATA") or "missing", "bpe")
 BPE = make_encoding("bpe", 300, lambda: [WORDS])
 
 
-class Given(Dataset):
+class InMemoryTexts(Dataset):
     """A dataset of texts in memory."""
 
     splits = ("train",)
@@ -56,7 +56,7 @@ class Given(Dataset):
 
 
 class Numbers(Encoding):
-    """A pretended encoding of as many ids as a test wants: each character is one, its number times 1,000."""
+    """A fake encoding with a vocabulary of any size: the id of a character is its number times 1,000."""
 
     name, start, specials = "numbers", 0, {0: "<|endoftext|>"}
 
@@ -67,15 +67,15 @@ class Numbers(Encoding):
         return [ord(symbol) * 1000 for symbol in text]
 
 
-def made(texts: list[str], encoding: Encoding, folder, workers: int | None = 1) -> TokenFiles:
-    return prepare(Given(texts=texts), "train", encoding, folder, workers=workers, progress=False)
+def prepared(texts: list[str], encoding: Encoding, folder, workers: int | None = 1) -> TokenFiles:
+    return prepare(InMemoryTexts(texts=texts), "train", encoding, folder, workers=workers, progress=False)
 
 
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1).filter(any))
 def test_a_file_holds_every_document_after_its_start_token(texts, tmp_path_factory):
     for encoding in (ByteEncoding(), BPE):
-        file = made(texts, encoding, tmp_path_factory.mktemp("tokens"))
+        file = prepared(texts, encoding, tmp_path_factory.mktemp("tokens"))
         wanted = [[encoding.start, *encoding.encode(text)] for text in texts]
         assert [list(file.document(i)) for i in range(len(file.starts))] == wanted
         assert file.ids[:].tolist() == [i for ids in wanted for i in ids]
@@ -87,14 +87,14 @@ def test_long_documents_are_cut_where_it_changes_no_id(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "PART", 100)
     monkeypatch.setattr(preparing, "WORK", 700)
     texts = [WORDS * 40, "", "nospaces" * 100, "a " * 3, WORDS * 3 + " "]
-    file = made(texts, BPE, tmp_path)
+    file = prepared(texts, BPE, tmp_path)
     assert len(list(preparing._parts(Document("x", texts[0])))) > 10
     assert [list(file.document(i)) for i in range(5)] == [[BPE.start, *BPE.encode(text)] for text in texts]
 
 
 @pytest.mark.skipif(not RANKS.is_dir(), reason="CHOPMIX_DATA with the folder bpe")
 @pytest.mark.parametrize("name", ["gpt2", "cl100k_base"])
-def test_the_cuts_suit_public_encodings_too(name, monkeypatch):
+def test_the_cuts_change_no_id_of_public_encodings(name, monkeypatch):
     monkeypatch.setattr(preparing, "PART", 50)
     encoding, text = make_encoding(name, None, lambda: ()), Path(preparing.__file__).read_text(encoding="utf-8")
     parts = list(preparing._parts(Document("x", text)))
@@ -105,72 +105,72 @@ def test_the_cuts_suit_public_encodings_too(name, monkeypatch):
 @pytest.mark.system
 def test_processes_write_the_same_file(tmp_path, monkeypatch):
     texts = [WORDS * n for n in (1, 50, 0, 400, 3)] * 3
-    alone = made(texts, BPE, tmp_path / "alone")
+    alone = prepared(texts, BPE, tmp_path / "alone")
     monkeypatch.setattr(preparing, "WORK", 5000)
     monkeypatch.setattr(preparing, "SMALL", 2)
-    together = made(texts, BPE, tmp_path / "together", workers=2)
+    together = prepared(texts, BPE, tmp_path / "together", workers=2)
     assert alone.files[0].path.read_bytes() == together.files[0].path.read_bytes()
     with pytest.raises(DataError, match=r"document 'doc-15': lone surrogate U\+D800 at position 2 "):
-        made([*texts, "ab\ud800"], BPE, tmp_path / "together", workers=2)
+        prepared([*texts, "ab\ud800"], BPE, tmp_path / "together", workers=2)
 
 
-def test_what_cannot_be_encoded_is_named(tmp_path, monkeypatch):
+def test_characters_that_cannot_be_encoded_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "PART", 10)
     with pytest.raises(DataError, match=r"document 'doc-1': character 'é' \(U\+00E9\) at position 24 is not among"):
-        made(["abc", "a bb " * 4 + "abc é"], CharacterEncoding(" abc"), tmp_path)
+        prepared(["abc", "a bb " * 4 + "abc é"], CharacterEncoding(" abc"), tmp_path)
     with pytest.raises(DataError, match=r"document 'doc-0': lone surrogate U\+DC00 at position 1 "):
-        made(["a\udc00"], ByteEncoding(), tmp_path)
+        prepared(["a\udc00"], ByteEncoding(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_corpus_without_text_is_refused(tmp_path):
     for texts in ([], ["", ""]):
         with pytest.raises(DataError, match="has no text in its split 'train'"):
-            made(texts, BPE, tmp_path)
+            prepared(texts, BPE, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("vocabulary", "kind"), [(65_536, np.uint16), (65_537, np.uint32), (200_000, np.uint32)])
 def test_integers_are_as_wide_as_the_vocabulary_needs(vocabulary, kind, tmp_path):
-    assert made(["A"], Numbers(vocabulary), tmp_path).ids.dtype == kind
-    assert made(["A"], Numbers(vocabulary), tmp_path).ids[:].tolist() == [0, 65_000]
+    assert prepared(["A"], Numbers(vocabulary), tmp_path).ids.dtype == kind
+    assert prepared(["A"], Numbers(vocabulary), tmp_path).ids[:].tolist() == [0, 65_000]
 
 
 def test_ids_beyond_the_vocabulary_are_refused(tmp_path):
     with pytest.raises(ValueError, match="id 66000 is outside the vocabulary of 65536 ids"):
-        made(["B"], Numbers(65_536), tmp_path)
+        prepared(["B"], Numbers(65_536), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_is_reused_until_text_or_encoding_change(tmp_path):
-    first = made([WORDS], BPE, tmp_path)
+    first = prepared([WORDS], BPE, tmp_path)
     written = first.files[0].path.stat().st_mtime_ns
-    assert made([WORDS], BPE, tmp_path).files[0].path.stat().st_mtime_ns == written
-    assert prepare(Given(texts=[WORDS]), "train", BPE, tmp_path).ids[:].tolist() == first.ids[:].tolist()
-    assert made([WORDS], ByteEncoding(), tmp_path).header.encoding == "bytes"
-    assert made([WORDS + "!"], ByteEncoding(), tmp_path).bytes == len(WORDS) + 1
-    assert first.ids[:].tolist() == [BPE.start, *BPE.encode(WORDS)]  # the old file stays whole for those who read it
+    assert prepared([WORDS], BPE, tmp_path).files[0].path.stat().st_mtime_ns == written
+    assert prepare(InMemoryTexts(texts=[WORDS]), "train", BPE, tmp_path).ids[:].tolist() == first.ids[:].tolist()
+    assert prepared([WORDS], ByteEncoding(), tmp_path).header.encoding == "bytes"
+    assert prepared([WORDS + "!"], ByteEncoding(), tmp_path).bytes == len(WORDS) + 1
+    assert first.ids[:].tolist() == [BPE.start, *BPE.encode(WORDS)]  # the open old file stays complete
 
 
-def test_prepared_folders_differ_by_all_that_makes_the_files(tmp_path, monkeypatch):
+def test_folders_differ_if_the_data_set_or_the_encoding_differs(tmp_path, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
-    other = Given(texts=["a"])
+    other = InMemoryTexts(texts=["a"])
     other.source_hash = lambda split: "another"
-    datasets = [Given(texts=["a"]), Given(texts=["b"]), other]
+    datasets = [InMemoryTexts(texts=["a"]), InMemoryTexts(texts=["b"]), other]
     folders = {prepared_folder(dataset, encoding) for dataset in datasets for encoding in (BPE, ByteEncoding())}
     assert len(folders) == 6 and prepared_folder(datasets[0], BPE) in folders
     assert all(folder.parent == tmp_path and folder.name.startswith("test_token_file-") for folder in folders)
 
 
-def test_an_open_file_travels_to_other_processes_by_its_path(tmp_path):
-    file = made([WORDS * 1000], BPE, tmp_path)
+def test_an_open_file_is_sent_to_other_processes_as_its_path(tmp_path):
+    file = prepared([WORDS * 1000], BPE, tmp_path)
     packed = pickle.dumps(file)
     assert len(packed) < 1000 and pickle.loads(packed).ids[:].tolist() == file.ids[:].tolist()
 
 
-def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path):
+def test_a_file_that_is_cut_while_it_is_read_is_an_error(tmp_path):
     """A mapped file would end the process (SIGBUS)."""
-    file = made([WORDS * 1000], BPE, tmp_path)
+    file = prepared([WORDS * 1000], BPE, tmp_path)
     whole = file.ids[:]
     os.truncate(file.files[0].path, HEADER + 100)
     with pytest.raises(DataError, match="was cut short while it was being read"):
@@ -178,8 +178,8 @@ def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path):
     assert file.ids[:10].tolist() == whole[:10].tolist()
 
 
-def test_what_killed_processes_left_is_taken_away(tmp_path):
-    """No other temporary file is touched."""
+def test_files_left_by_killed_processes_are_deleted(tmp_path):
+    """No other temporary file is deleted."""
     over = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     path = tmp_path / "train.tokens"
     host = socket.gethostname()
@@ -190,7 +190,7 @@ def test_what_killed_processes_left_is_taken_away(tmp_path):
     ]
     for each in left:
         each.write_text("half of it")
-    made([WORDS], BPE, tmp_path)
+    prepared([WORDS], BPE, tmp_path)
     assert [each.exists() for each in left] == [False, True, True, True] and path.exists()
 
 
@@ -199,50 +199,50 @@ import sys
 from pathlib import Path
 sys.path[:0] = {tests!r}
 from chopmix.data import tokenizing as preparing
-from test_token_file import BPE, WORDS, Given
+from test_token_file import BPE, WORDS, InMemoryTexts
 preparing.WORK, preparing.SMALL = 2000, 2
 if __name__ == "__main__":
-    preparing.prepare(Given(texts=[WORDS] * 200_000), "train", BPE, Path({folder!r}), workers=2, progress=False)
+    preparing.prepare(InMemoryTexts(texts=[WORDS] * 200_000), "train", BPE, Path({folder!r}), workers=2, progress=False)
 """
 
 
-def hears_ctrl_c() -> None:
-    """What a shell starts in the background does not, nor what that starts."""
+def accept_ctrl_c() -> None:
+    """Processes that a shell starts in the background ignore Ctrl-C, and so do their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
 @pytest.mark.parametrize("how", ["kill -9", "Ctrl-C"])
 @pytest.mark.system
-def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path, how):
-    """Ctrl-C reaches workers too, even before they listen; only the process itself speaks of it."""
+def test_no_worker_outlives_the_process_that_started_it(tmp_path, how):
+    """Ctrl-C also reaches workers, even while they start; only the process itself reports it."""
     (tmp_path / "prepare_it.py").write_text(
         KILLED.format(tests=[str(TESTS), str(TESTS / "data")], folder=str(tmp_path))
     )
-    said = open(tmp_path / "said.txt", "w+")
+    errors = open(tmp_path / "errors.txt", "w+")
     with (
-        said,
+        errors,
         subprocess.Popen(
             [sys.executable, str(tmp_path / "prepare_it.py")],
             start_new_session=True,
-            stderr=said,
-            preexec_fn=hears_ctrl_c,
+            stderr=errors,
+            preexec_fn=accept_ctrl_c,
         ) as run,
     ):
 
         def others() -> list[int]:
-            found = []
+            numbers = []
             for folder in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError, ProcessLookupError):
                     if (
                         os.getsid(int(folder.name)) == run.pid
                         and (folder / "stat").read_text().split(") ")[1][0] != "Z"
                     ):
-                        found.append(int(folder.name))
-            return [number for number in found if number != run.pid]
+                        numbers.append(int(folder.name))
+            return [number for number in numbers if number != run.pid]
 
         def workers() -> list[int]:
-            """Without what a library starts for a moment, which would be met while the process itself still imports."""
+            """Without processes that a library starts for a moment while the process itself still imports."""
             with contextlib.suppress(OSError):
                 return [n for n in others() if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
             return []
@@ -261,12 +261,12 @@ def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path, how):
         while others() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert others() == []
-        said.seek(0)
-        assert said.read().count("KeyboardInterrupt") == (how == "Ctrl-C")
+        errors.seek(0)
+        assert errors.read().count("KeyboardInterrupt") == (how == "Ctrl-C")
 
 
-def test_damage_is_told_and_repaired(tmp_path):
-    file = made([WORDS], BPE, tmp_path)
+def test_damage_is_reported_and_repaired(tmp_path):
+    file = prepared([WORDS], BPE, tmp_path)
     whole, path = file.files[0].path.read_bytes(), file.files[0].path
     header = json.loads(whole[8:HEADER])
 
@@ -286,21 +286,21 @@ def test_damage_is_told_and_repaired(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):
             TokenFile.open(path)
-        assert made([WORDS], BPE, tmp_path).files[0].path.read_bytes() == whole
+        assert prepared([WORDS], BPE, tmp_path).files[0].path.read_bytes() == whole
     with pytest.raises(DataError, match="missing.tokens cannot be read: No such file"):
         TokenFile.open(tmp_path / "missing.tokens")
 
 
-def test_an_end_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_preparation_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "WORK", 10)
     with pytest.raises(KeyboardInterrupt):
-        prepare(Given(texts=[WORDS] * 9, broken_after=5), "train", BPE, tmp_path, workers=1, progress=False)
+        prepare(InMemoryTexts(texts=[WORDS] * 9, broken_after=5), "train", BPE, tmp_path, workers=1, progress=False)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
 def test_a_full_disk_is_named_and_leaves_the_old_file(call, tmp_path, monkeypatch):
-    old = made([WORDS], BPE, tmp_path).files[0].path.read_bytes()
+    old = prepared([WORDS], BPE, tmp_path).files[0].path.read_bytes()
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -312,16 +312,16 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(call, tmp_path, monkeypatc
     with pytest.raises(
         DataError, match="train.tokens cannot be written: No space left on device; the incomplete file is deleted"
     ):
-        made([WORDS * 2], BPE, tmp_path)
+        prepared([WORDS * 2], BPE, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["train.tokens"]
     assert (tmp_path / "train.tokens").read_bytes() == old
 
 
 class _Full:
-    """A file that takes nothing."""
+    """A file on a full disk."""
 
-    def __init__(self, *given):
-        self.file = open(*given)
+    def __init__(self, *arguments):
+        self.file = open(*arguments)
         self.read, self.seek, self.close = self.file.read, self.file.seek, self.file.close
 
     def __enter__(self):
@@ -337,14 +337,14 @@ class _Full:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(DataError, match="train.tokens cannot be written"):
-        made([WORDS], BPE, tmp_path / "taken")
+        prepared([WORDS], BPE, tmp_path / "taken")
 
 
-def test_a_worker_that_dies_is_told(tmp_path, monkeypatch):
+def test_a_worker_that_ends_unexpectedly_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "WORK", 10)
     monkeypatch.setattr(preparing, "SMALL", 2)
     with pytest.raises(DataError, match="a process that encodes text ended unexpectedly"):
-        made([WORDS] * 9, Deadly(), tmp_path, workers=2)
+        prepared([WORDS] * 9, Deadly(), tmp_path, workers=2)
     assert not list(tmp_path.iterdir())
 
 
@@ -369,9 +369,9 @@ TEXTS = [WORDS * (n % 5) + str(n) for n in range(30)]
 
 
 def test_a_list_of_files_is_read_like_one_file(tmp_path, small_files, monkeypatch):
-    several = made(TEXTS, BPE, tmp_path / "several")
+    several = prepared(TEXTS, BPE, tmp_path / "several")
     monkeypatch.setattr(preparing, "SHARD", 2**28)
-    one = made(TEXTS, BPE, tmp_path / "one")
+    one = prepared(TEXTS, BPE, tmp_path / "one")
     assert len(one.files) == 1 and len(several.files) > 3
     assert several.starts.tolist() == one.starts.tolist() and several.bytes == one.bytes
     assert several.header.model_copy(update={"last": True}) == one.header
@@ -382,30 +382,33 @@ def test_a_list_of_files_is_read_like_one_file(tmp_path, small_files, monkeypatc
             assert several.ids[first:last].tolist() == ids[first:last]
     assert [several.document(i).tolist() for i in range(30)] == [one.document(i).tolist() for i in range(30)]
     assert pickle.loads(pickle.dumps(several)).ids[:].tolist() == ids
-    assert made(TEXTS, BPE, tmp_path / "several").files[0].path == several.files[0].path
+    assert prepared(TEXTS, BPE, tmp_path / "several").files[0].path == several.files[0].path
 
 
 @pytest.mark.parametrize("broken_after", [15, 29])
-def test_an_ended_preparation_continues_after_its_last_complete_file(tmp_path, small_files, broken_after):
-    expected, broken = made(TEXTS, BPE, tmp_path / "complete"), Given(texts=TEXTS, broken_after=broken_after)
+def test_an_interrupted_preparation_continues_after_its_last_complete_file(tmp_path, small_files, broken_after):
+    expected, broken = (
+        prepared(TEXTS, BPE, tmp_path / "complete"),
+        InMemoryTexts(texts=TEXTS, broken_after=broken_after),
+    )
     with pytest.raises(KeyboardInterrupt):
         prepare(broken, "train", BPE, tmp_path / "part", workers=1, progress=False)
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
     assert kept and not any(name.startswith(".") for name in kept)
-    resumed = made(TEXTS, BPE, tmp_path / "part")
+    resumed = prepared(TEXTS, BPE, tmp_path / "part")
     assert {name: (tmp_path / "part" / name).stat().st_mtime_ns for name in kept} == kept
     for file, other in zip(resumed.files, expected.files, strict=True):
         assert file.path.read_bytes() == other.path.read_bytes()
 
 
 def test_a_file_of_a_list_that_is_damaged_is_written_again(tmp_path, small_files):
-    files = made(TEXTS, BPE, tmp_path).files
+    files = prepared(TEXTS, BPE, tmp_path).files
     contents = [file.path.read_bytes() for file in files]
     for number in (0, 2, len(files) - 1):
         files[number].path.write_bytes(contents[number][:-3])
         with pytest.raises(DataError, match=r"is cut short"):
             TokenFiles.open(tmp_path, "train")
-        assert [file.path.read_bytes() for file in made(TEXTS, BPE, tmp_path).files] == contents
+        assert [file.path.read_bytes() for file in prepared(TEXTS, BPE, tmp_path).files] == contents
     files[1].path.unlink()
     with pytest.raises(DataError, match=r"train\.1\.tokens cannot be read"):
         TokenFiles.open(tmp_path, "train")

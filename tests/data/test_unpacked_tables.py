@@ -1,4 +1,4 @@
-"""Data files of tables that unpack to far more than they are are refused before they are read."""
+"""Data files of tables that unpack to far more bytes than their size are refused before they are read."""
 
 import gzip
 import json
@@ -66,19 +66,21 @@ def test_parquet_files_of_few_bytes_are_read(tmp_path):
 @pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
 @pytest.mark.parametrize("new", ["new_stream", "new_file"])
 @pytest.mark.parametrize("coded", [False, True])
-def test_compressed_columns_of_arrow_files(tmp_path, compression, new, coded):
+def test_compressed_columns_of_arrow_files_are_refused(tmp_path, compression, new, coded):
     text = arrow.array(["text"] * 99)
     table = arrow.table({"a": text.dictionary_encode() if coded else text})
     options = arrow.ipc.IpcWriteOptions(compression=compression)
     with getattr(arrow.ipc, new)(tmp_path / "train.arrow", table.schema, options=options) as writer:
         writer.write_table(table)
-    told = pytest.raises(DataError, match=r"train.arrow: its columns are compressed; write it without compression")
-    with told if compression else nullcontext():
+    is_refused = pytest.raises(
+        DataError, match=r"train.arrow: its columns are compressed; write it without compression"
+    )
+    with is_refused if compression else nullcontext():
         check_table(tmp_path / "train.arrow")
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl", "parquet", "arrow"])
-def test_archives_that_are_named_as_data_files(tmp_path, ending):
+def test_archives_with_the_name_of_a_data_file_are_refused(tmp_path, ending):
     file = tmp_path / f"train.{ending}"
     file.write_bytes(gzip.compress(b"a,b\n1,2\n"))
     with pytest.raises(DataError, match=rf"train.{ending}: it is a gzip file; unpack it, and use the file inside"):
@@ -87,7 +89,7 @@ def test_archives_that_are_named_as_data_files(tmp_path, ending):
         HuggingFace(path=str(tmp_path)).open("train")
 
 
-def test_saved_folders_with_compressed_files_of_any_name(tmp_path):
+def test_compressed_files_of_any_name_in_a_saved_folder_are_refused(tmp_path):
     datasets.Dataset.from_dict({"a": [1, 2]}).save_to_disk(tmp_path)
     assert HuggingFace(path=str(tmp_path)).columns == ("a",)
     (data,) = tmp_path.glob("*.arrow")
@@ -116,7 +118,7 @@ def test_files_are_checked_once(tmp_path, monkeypatch):
     assert checked == ["good", "other", "bad", "bad"]
 
 
-def test_compressed_columns_behind_the_end_of_an_arrow_file(tmp_path):
+def test_compressed_columns_behind_the_end_of_an_arrow_file_are_refused(tmp_path):
     """Its messages end before them, but its footer names them, and readers follow the footer."""
     file, table = tmp_path / "train.arrow", arrow.table({"a": ["text"] * 99})
     with arrow.ipc.new_file(file, table.schema, options=arrow.ipc.IpcWriteOptions(compression="zstd")) as writer:
@@ -136,15 +138,15 @@ def test_compressed_columns_behind_the_end_of_an_arrow_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../other/data.arrow", "..", "a/b.arrow", "", None, "/etc/hostname"])
-def test_saved_folders_name_their_own_files_only(tmp_path, name):
+def test_saved_folders_may_name_only_files_inside_them(tmp_path, name):
     datasets.DatasetDict({"train": datasets.Dataset.from_dict({"a": [1, 2]})}).save_to_disk(tmp_path)
     assert HuggingFace(path=str(tmp_path)).columns == ("a",)
     state = tmp_path / "train" / "state.json"
-    told = json.loads(state.read_text())
-    state.write_text(json.dumps(told | {"_data_files": [{"filename": name}]}))
+    content = json.loads(state.read_text())
+    state.write_text(json.dumps(content | {"_data_files": [{"filename": name}]}))
     with pytest.raises(DataError, match="is not the name of a file or folder in it"):
         HuggingFace(path=str(tmp_path)).open("train")
-    state.write_text(json.dumps(told))
+    state.write_text(json.dumps(content))
     (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
     with pytest.raises(DataError, match="is not the name of a file or folder in it"):
         HuggingFace(path=str(tmp_path)).open("train")

@@ -1,4 +1,4 @@
-"""A vehicle's two seconds by rule: the table is the rule, samples tell their facts, and an input can be added."""
+"""The data set `vehicle`: its table follows the rule, samples show their facts, and an input can be added to a run."""
 
 from collections import Counter
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_the_first_rule_that_holds_decides(facts, order):
     assert {done} == expected
 
 
-def test_the_table_is_a_distribution_and_every_input_is_worth_something():
+def test_the_table_is_a_distribution_and_every_input_is_informative():
     truth = Vehicle().truth("val")
     assert sum(each.probability for each in truth) == pytest.approx(1) and set(truth[0].inputs) == {*INPUTS}
     assert best_guess(truth, INPUTS) == pytest.approx(1) and entropy(truth, INPUTS) == pytest.approx(0, abs=1e-9)
@@ -45,18 +45,18 @@ def test_the_table_is_a_distribution_and_every_input_is_worth_something():
         assert entropy(truth, [other for other in INPUTS if other != name]) > 0.1
 
 
-def test_samples_that_validate_are_spread_as_the_table_says():
+def test_samples_for_validation_have_the_distribution_of_the_table():
     rows = Vehicle().open("val")
     counted = Counter(value for _, value in rows.numbered("action"))
-    wanted = Counter()
+    expected = Counter()
     for each in Vehicle().truth("val"):
-        wanted[each.answer] += each.probability
-    assert counted.total() == 1000 and all(abs(counted[name] - 1000 * share) < 12 for name, share in wanted.items())
+        expected[each.answer] += each.probability
+    assert counted.total() == 1000 and all(abs(counted[name] - 1000 * share) < 12 for name, share in expected.items())
 
 
 @given(st.integers(0, 999), st.sampled_from(["train", "val", "test"]))
 @settings(max_examples=60, deadline=None)
-def test_what_is_sensed_tells_the_fact(number, split):
+def test_sensor_values_show_the_facts(number, split):
     rows = Vehicle().open(split)
     row = rows[number]
     assert {*row} == {*Vehicle.columns} - {"spoken" if "instruction" in row else "instruction"}
@@ -72,7 +72,7 @@ def test_what_is_sensed_tells_the_fact(number, split):
     assert row["action"] in {action(facts, order) for order in orders}
 
 
-def test_noise_does_not_tell_what_happens():
+def test_noise_does_not_reveal_the_facts():
     """No column is drawn by the generator that draws the facts, nor by that of another column."""
     rows, drawn = Vehicle().open("train"), []
     rows.random = lambda *keys: drawn.append(keys) or np.random.default_rng([0, *keys])
@@ -81,7 +81,7 @@ def test_noise_does_not_tell_what_happens():
     assert len(set(streams)) == len(streams) > 8
 
 
-def test_columns_made_alone_are_those_of_samples():
+def test_columns_read_alone_equal_those_of_samples():
     rows = Vehicle(samples=12).open("train")
     for name in ("bus", "kind", "spoken", "action"):
         alone = dict(rows.numbered(name))
@@ -90,15 +90,15 @@ def test_columns_made_alone_are_those_of_samples():
             assert repr(rows[number][name]) == repr(value)
 
 
-def test_shares_over_some_orders_are_those_over_all_where_inputs_add_up_and_always_sum_up():
+def test_shares_over_some_orders_are_exact_for_additive_inputs_and_always_add_up_to_the_total():
     names = tuple("abcdefgh")
     orders = some_orders(names)
     assert all({*order} == {*names} for order in orders) and orders[1] == orders[0][::-1]
     subsets = subsets_of(names, orders)
     assert subsets[0] == () and subsets[-1] == names and len({*subsets}) == len(subsets) < 2 ** len(names)
-    worth = {name: 0.1 * number for number, name in enumerate(names)}
-    added = Attribution(names, {}, {s: -sum(map(worth.get, s)) * np.log(2) for s in subsets}, {}, orders=orders)
-    assert all(added.share(name) == pytest.approx(worth[name]) for name in names)
+    values = {name: 0.1 * number for number, name in enumerate(names)}
+    added = Attribution(names, {}, {s: -sum(map(values.get, s)) * np.log(2) for s in subsets}, {}, orders=orders)
+    assert all(added.share(name) == pytest.approx(values[name]) for name in names)
     torch.manual_seed(0)
     random = {subset: float(torch.rand(())) for subset in subsets}
     mixed = Attribution(names, {}, random, {}, orders=orders)
@@ -116,29 +116,29 @@ def test_shares_over_some_orders_are_those_over_all_where_inputs_add_up_and_alwa
 
 
 @pytest.mark.system
-def test_an_input_is_added_and_what_each_is_worth_is_told_beside_the_rule(tmp_path, monkeypatch):
-    """Of the configuration itself, made small: without a radar, with it, and with subsets of its eleven inputs."""
+def test_an_input_is_added_and_shares_of_inputs_are_shown_beside_those_of_the_rule(tmp_path, monkeypatch):
+    """A small version of the configuration is trained without a radar, then with it; then its inputs are compared."""
     monkeypatch.setattr(Vehicle, "held_back", 6)
     config, small = CONFIGS / "mix" / "vehicle.yaml", ["model.width=16", "model.depth=1", "data.dataset.samples=24"]
     small += ["model.heads=2", "training.steps=2", "training.samples_per_step=4", "evaluation.every=2"]
     train(load_config(config, [*small, "inputs.radar=null", f"out={tmp_path / 'without'}"]))
     train(load_config(config, [*small, f"from={tmp_path / 'without'}", f"out={tmp_path / 'with'}"]))
     run = load_run(tmp_path / "with")
-    worth = run.attribution("val")["drive"]
-    assert worth.inputs == tuple(run.config.inputs) and len(worth.orders) == 12
-    assert sum(map(worth.share, worth.inputs)) == pytest.approx(worth.value(worth.inputs))
-    told = tables("drive", worth, run.dataset().truth("val"))
+    attribution = run.attribution("val")["drive"]
+    assert attribution.inputs == tuple(run.config.inputs) and len(attribution.orders) == 12
+    assert sum(map(attribution.share, attribution.inputs)) == pytest.approx(attribution.value(attribution.inputs))
+    shown_tables = tables("drive", attribution, run.dataset().truth("val"))
     truth = run.dataset().truth("val")
-    rule = {each: entropy(truth, each) * np.log(2) for each in subsets_of(worth.inputs, worth.orders)}
-    ideal = Attribution(worth.inputs, {}, rule, {}, orders=worth.orders)
-    assert len(told[1].rows) == 11
-    for column, of in zip(told[1].columns[1:4], (ideal.share, ideal.alone, ideal.added)):
+    rule = {each: entropy(truth, each) * np.log(2) for each in subsets_of(attribution.inputs, attribution.orders)}
+    ideal = Attribution(attribution.inputs, {}, rule, {}, orders=attribution.orders)
+    assert len(shown_tables[1].rows) == 11
+    for column, of in zip(shown_tables[1].columns[1:4], (ideal.share, ideal.alone, ideal.added)):
         beside = [float(cell.split(" of ")[1]) for cell in column.cells]
-        assert beside == pytest.approx([of(name) for name in worth.inputs], abs=0.0051)
-    shown = list(told[0].columns[0].cells)
+        assert beside == pytest.approx([of(name) for name in attribution.inputs], abs=0.0051)
+    shown = list(shown_tables[0].columns[0].cells)
     assert shown[0] == "none" and shown[-1] == "all" and "all but radar" in shown and len(shown) == 24
 
 
-def test_situations_are_all_that_can_happen():
+def test_situations_contain_every_combination_of_facts_and_orders():
     every, sums = situations()
     assert len(every) == 2 ** len(LIKELY) * len(ORDERS) * 2 and sums[-1] == pytest.approx(1)

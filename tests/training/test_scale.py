@@ -27,7 +27,7 @@ from chopmix.models.tokens import PADDING
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.training.accounting import fast_half
 from ranks import train_together
-from test_token_file import Given
+from test_token_file import InMemoryTexts as Given
 from test_training import losses, trainer
 
 # ----------------------------------------------------------------------------------------------------------- documents
