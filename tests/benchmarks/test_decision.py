@@ -1,4 +1,4 @@
-"""What the headers of configs/decision and configs/in_context say can be typed, and plays what was measured."""
+"""The commands in the headers of configs/decision and configs/in_context are valid and open the measured checkpoint."""
 
 import re
 import shlex
@@ -25,11 +25,11 @@ def commands(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_command_of_a_header_can_be_typed(file):
-    """With options that exist, on files and keys that exist."""
-    found = commands(file)
-    assert len(found) >= 2, "how it is trained, and how it is measured"
-    for line in found:
+def test_every_command_of_a_header_is_valid(file):
+    """Its options, files and keys exist."""
+    lines = commands(file)
+    assert len(lines) >= 2, "how it is trained, and how it is measured"
+    for line in lines:
         program, *words = shlex.split(line, comments=True)
         words = words if program == "chopmix" else ["train", *words[1:]] if words[0] == "train.py" else words
         if words[0] == "train":
@@ -58,7 +58,7 @@ def test_the_benchmark_opens_the_checkpoint_that_play_opens(monkeypatch, name, k
     config = str(CONFIGS / "decision" / f"{name}.yaml")
     run = decision.agent(config, kind, 3, Namespace(set=[], best=0.04))
     assert run.arguments == (Path("runs/decision") / name / kind / "seed-3",)
-    made = load_config(config, calls[0])
-    assert ("return" in made.inputs) == (kind == "conditioned") and made.training.seed == 3
-    possible = ["val/loss", *(f"val/{each}" for each in configured(made).metric_targets)]
-    assert made.checkpoints.best in possible and ("return" in made.checkpoints.best) == (name in CHOSEN)
+    loaded = load_config(config, calls[0])
+    assert ("return" in loaded.inputs) == (kind == "conditioned") and loaded.training.seed == 3
+    possible = ["val/loss", *(f"val/{each}" for each in configured(loaded).metric_targets)]
+    assert loaded.checkpoints.best in possible and ("return" in loaded.checkpoints.best) == (name in CHOSEN)

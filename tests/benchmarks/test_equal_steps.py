@@ -1,4 +1,4 @@
-"""The benchmark of models at equal steps: what stands in a model's place trains and is judged as ours."""
+"""The benchmark of models at equal steps: other models are trained and evaluated in the same way as ours."""
 
 import sys
 from contextlib import contextmanager
@@ -21,14 +21,14 @@ def equal_steps():
 
 @contextmanager
 def unchecked():
-    """A peer stands in a Model's place and is none, as the suite's checks of annotations would say."""
+    """Disables the checks of annotations, which would refuse a peer in the place of a `Model`."""
     checks.update("jaxtyping_disable", True)
     yield
     checks.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("name, size", [("bert", 256), ("t5", 282)])
-def test_every_peer_trains_and_is_judged(equal_steps, tmp_path, name, size):
+def test_every_peer_is_trained_and_evaluated(equal_steps, tmp_path, name, size):
     for split in ("train", "val"):
         (tmp_path / f"{split}.txt").write_text("chop it up and throw it into the mix " * 80)
     config = load_config(CONFIGS / name / "books.yaml", [

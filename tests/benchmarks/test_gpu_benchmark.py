@@ -1,4 +1,4 @@
-"""The benchmark of a GPU's first hour, tried on a CPU: all parts, what is passed over, what is seen."""
+"""The benchmark of a GPU's first hour, run on a CPU: all parts, which cases are skipped, which errors are detected."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ def gpu():
 
 @pytest.fixture
 def bench(gpu, tmp_path, monkeypatch):
-    """A bench on the CPU whose rows are kept in a folder of their own."""
+    """A bench on the CPU whose rows are written to a temporary folder."""
     monkeypatch.setattr(bench_parts.results, "FOLDER", tmp_path)
     return bench_parts.Bench(torch.device("cpu"), small=True, part="speed")
 
@@ -34,7 +34,7 @@ def bench(gpu, tmp_path, monkeypatch):
 def test_all_parts_run_small_on_a_cpu(gpu, tmp_path):
     command = [sys.executable, BENCHMARKS / "gpu.py", "--small", "--device", "cpu", "--results", tmp_path]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    process = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     rows = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
     assert [row["case"] for row in rows if row["verdict"] not in ("fine", "measured")] == []
     assert list(dict.fromkeys(row["part"] for row in rows)) == list(gpu.PARTS)
@@ -54,10 +54,10 @@ def test_all_parts_run_small_on_a_cpu(gpu, tmp_path):
         1, rel=1e-3
     )
     assert all(row["tokens_per_second"] > 0 for row in by_part["generation"])
-    assert all(row["case"].partition(",")[0][:20] in found.stdout for row in rows)
+    assert all(row["case"].partition(",")[0][:20] in process.stdout for row in rows)
 
 
-def test_what_was_measured_here_is_passed_over_and_what_failed_is_not(gpu, bench):
+def test_measured_cases_are_skipped_and_failed_cases_are_repeated(gpu, bench):
     calls = []
 
     def measured():
@@ -77,7 +77,7 @@ def test_what_was_measured_here_is_passed_over_and_what_failed_is_not(gpu, bench
     assert {row["case"] for row in bench.rows()} == {"one", "two"}
 
 
-def test_parts_have_processes_of_their_own(gpu, bench, monkeypatch):
+def test_each_part_runs_in_a_separate_process(gpu, bench, monkeypatch):
     commands = []
     monkeypatch.setattr(subprocess, "run", lambda command, **options: commands.append(command))
     monkeypatch.setattr(bench_parts.Bench, "rows", lambda self: [])
@@ -86,8 +86,8 @@ def test_parts_have_processes_of_their_own(gpu, bench, monkeypatch):
     assert all("--again" in command and str(bench_parts.results.FOLDER) in command for command in commands)
 
 
-def test_a_wrong_mask_is_seen(gpu):
-    """Also one that only the backward pass shows."""
+def test_a_wrong_mask_is_detected(gpu):
+    """A mask that is wrong only in the backward pass is detected too."""
     import gpu_kernels
 
     way = gpu_kernels.WAYS["causal"]
@@ -102,41 +102,41 @@ def test_a_wrong_mask_is_seen(gpu):
 
 
 @pytest.mark.system
-def test_on_a_gpu_the_ways_take_every_layout(gpu):
-    """As it is planned for fake CUDA, in both types."""
+def test_on_a_gpu_the_cases_use_every_layout(gpu):
+    """They are planned for a fake CUDA device, in both types."""
     import gpu_kernels
 
-    found = set()
+    names = set()
     for way, kind in itertools.product(gpu_kernels.WAYS.values(), (torch.float32, torch.bfloat16)):
         with fake_cuda():
             core, rows = gpu_kernels.core_of(way).to("cuda"), gpu_kernels.rows_of(way.rows, 24)
             layouts = core.plan(rows, None, kind, "cuda")
             if way.source:
                 layouts += (core.plan_cross(rows, gpu_kernels.rows_of(way.source, 24), kind, "cuda"),)
-        found |= {type(layout).__name__ for layout in layouts}
-    assert found == {"Plain", "VariableLength", "Flex", "Dense"}
+        names |= {type(layout).__name__ for layout in layouts}
+    assert names == {"Plain", "VariableLength", "Flex", "Dense"}
 
 
-def test_who_waits_is_told_with_the_line_that_does(gpu):
-    with sound.synchronisations(torch.device("cpu")) as found:
+def test_synchronizing_operations_are_reported_with_their_line(gpu):
+    with sound.synchronisations(torch.device("cpu")) as counts:
         for _ in range(2):
             warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
         warnings.warn("something else", stacklevel=1)
-    ((place, count),) = found.items()
+    ((place, count),) = counts.items()
     assert place.startswith("tests/benchmarks/test_gpu_benchmark.py:") and count == 2
 
 
-def test_why_something_is_compiled_again_is_told(gpu):
+def test_reasons_for_recompilation_are_reported(gpu):
     torch._dynamo.reset()
     compiled = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
-    with sound.recompilations() as found:
+    with sound.recompilations() as reasons:
         for size in range(2, 14):
             compiled(torch.ones(size))
-    assert "size mismatch" in found[0] and any("recompile_limit" in reason for reason in found)
+    assert "size mismatch" in reasons[0] and any("recompile_limit" in reason for reason in reasons)
     torch._dynamo.reset()
 
 
-def test_a_part_that_is_not_there_is_told(gpu, monkeypatch, capsys):
+def test_an_unknown_part_is_refused(gpu, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--parts", "kernel"])
     with pytest.raises(SystemExit):
         gpu.main()

@@ -1,4 +1,4 @@
-"""The benchmark of one model for four tasks: what each specialist reads, and how much of it."""
+"""The benchmark of one model for four tasks: the inputs, the samples and the metrics of each specialist."""
 
 import sys
 
@@ -30,8 +30,8 @@ def specialists():
 @pytest.mark.parametrize("steps, minutes", [(900, None), (None, 15.0)])
 def test_a_specialist_reads_its_source_alone(specialists, tmp_path, which, name, samples, steps, minutes):
     file, generalist = tmp_path / "x.yaml", specialists.CONFIG.with_stem(which)
-    made = specialists.config_of(generalist, name, steps, minutes)
-    file.write_text(specialists.yaml.safe_dump(made, sort_keys=False))
+    tree = specialists.config_of(generalist, name, steps, minutes)
+    file.write_text(specialists.yaml.safe_dump(tree, sort_keys=False))
     config, whole = load_config(file), load_config(generalist)
     assert (config.training.steps, config.training.minutes) == (steps, minutes)
     assert config.training.samples_per_step == samples and [*config.data.dataset().of] == [name]
@@ -42,10 +42,10 @@ def test_a_specialist_reads_its_source_alone(specialists, tmp_path, which, name,
     assert sorted(everything) == sorted(whole.inputs), "every input of the generalist is some specialist's"
 
 
-def test_a_row_finds_the_metric_of_its_source(specialists):
-    own = {"val/mnist/digit/accuracy": 0.9, "test/mnist/digit/accuracy": 0.8}
-    together = [own | {"val/digit/accuracy": 0.5, "val/german/loss": 2.0, "test/digit/accuracy": 0.5}] * 2
-    found = specialists.row("generalist", "mnist", together)
-    assert (found["val/mean"], found["test/mean"], found["val/std"]) == (0.9, 0.8, 0.0)
-    with pytest.raises(KeyError):  # never a row without figures
+def test_a_row_has_the_metrics_of_its_source(specialists):
+    metrics = {"val/mnist/digit/accuracy": 0.9, "test/mnist/digit/accuracy": 0.8}
+    together = [metrics | {"val/digit/accuracy": 0.5, "val/german/loss": 2.0, "test/digit/accuracy": 0.5}] * 2
+    row = specialists.row("generalist", "mnist", together)
+    assert (row["val/mean"], row["test/mean"], row["val/std"]) == (0.9, 0.8, 0.0)
+    with pytest.raises(KeyError):  # a row always has metrics
         specialists.row("alone", "mnist", [{"val/accuracy": 0.7}])

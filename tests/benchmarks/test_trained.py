@@ -1,4 +1,4 @@
-"""The runs that benchmarks measure: half a training is never measured."""
+"""The runs that benchmarks measure: an unfinished training is never measured."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ CHANGES = ("training.device=cpu", "evaluation.in_context=0", "data.dataset.examp
 
 @pytest.fixture
 def trained(monkeypatch):
-    """The function, of the module of its name."""
+    """The function `trained` of the module `trained`."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     import trained
 

@@ -1,5 +1,5 @@
-"""The benchmark that compares runs on the stamps: which inputs each experiment reads, intervals, and a measurement of
-real runs."""
+"""The benchmark that compares runs on the data set `stamps`: the inputs of each experiment, intervals, and
+measurements of real runs."""
 
 import sys
 
@@ -31,7 +31,7 @@ def test_an_experiment_reads_what_its_name_says(stamps_caption, tmp_path, name):
     assert ("attribution" in config.evaluation.also) == (name != "nothing")  # refused where no input can be withheld
 
 
-def test_an_interval_holds_what_the_captions_show(stamps_caption):
+def test_an_interval_contains_the_difference_of_the_captions(stamps_caption):
     random = np.random.default_rng(0)
     sizes, keys = random.integers(10, 40, 80), tuple(map(str, range(80)))
     bits = random.normal(3.0, 0.5, (5, 80)) * sizes
