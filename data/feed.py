@@ -6,13 +6,12 @@ the order of the requests. Therefore the number of workers changes neither a bat
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -27,7 +26,7 @@ from .arena import Arena
 from .request import Feed, Request
 from .skipped import Event, silent
 from .split import Split
-from .workers import deaf, end_with_parent
+from .workers import SPAWN, deaf, end_with_parent, pickled
 
 AHEAD = 3
 """The largest number of requests of one kind (training, or anything else) that one worker has at the same time."""
@@ -115,9 +114,13 @@ class Workers(Feed):
         self.workers: list[Worker] = []
 
     def start(self) -> None:
-        """Starts the processes. Raises DataError if a split cannot be pickled."""
-        check_picklable(self.splits)
-        content = pickle.dumps(({name: split.recording() for name, split in self.splits.items()}, self.plan))
+        """Starts the processes. Raises DataError if a split cannot be sent to them."""
+        if reason := obstacle(self.splits, self.plan):
+            raise DataError(
+                f"data.workers: {reason}. Define its classes and functions at the top level of a module, or set "
+                "data.workers: 0"
+            )
+        content = pickled(({name: split.recording() for name, split in self.splits.items()}, self.plan))
         with deaf():
             self.workers = [Worker(content, f"worker {index + 1} of {self.number}") for index in range(self.number)]
 
@@ -191,8 +194,7 @@ class Worker:
     messages."""
 
     def __init__(self, content: bytes, name: str):
-        context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
-        self.connection, other = context.Pipe()
+        self.connection, other = SPAWN.Pipe()
         self.arenas = [Arena() for _ in range(2 * SLOTS)]
         self.slots = {True: deque(range(SLOTS)), False: deque(range(SLOTS, 2 * SLOTS))}
         """The free arenas, for training (True) and for everything else (False)."""
@@ -201,7 +203,7 @@ class Worker:
         self.discarded: set[int] = set()
         """The numbers of the requests that were given up, and whose messages have not arrived."""
         self.lock, self.sending, self.name = threading.Lock(), threading.Lock(), name
-        self.process = context.Process(target=serve, args=(other, self.arenas), daemon=True, name=f"chopmix {name}")
+        self.process = SPAWN.Process(target=serve, args=(other, self.arenas), daemon=True, name=f"chopmix {name}")
         self.process.start()
         other.close()
         self.send(content, "the splits")
@@ -292,15 +294,17 @@ def portable(error: Exception) -> Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def check_picklable(splits: Mapping[str, Split]) -> None:
-    """Raises DataError that names the part of a split that cannot be pickled."""
-    for split in splits.values():
-        for name, part in split.recording().parts().items():
-            try:
-                pickle.dumps(part)
-            except Exception as error:
-                raise DataError(
-                    f"data.workers: {name} ({type(part).__module__}.{type(part).__qualname__}) cannot be sent to a "
-                    f"worker process: {error}. Define its classes and functions at the top level of a module, or set "
-                    "data.workers: 0"
-                ) from None
+def obstacle(splits: Mapping[str, Split], plan: Plan | None = None) -> str:
+    """Returns what cannot be sent to a worker process, and why; empty if everything can be sent."""
+    for part_name, part in [("the model", plan), *(item for split in splits.values() for item in sent_parts(split))]:
+        try:
+            pickled(part)
+        except Exception as error:
+            kind = f"{type(part).__module__}.{type(part).__qualname__}"
+            return f"{part_name} ({kind}) cannot be sent to a worker process: {error}"
+    return ""
+
+
+def sent_parts(split: Split) -> Iterable[tuple[str, Any]]:
+    """Returns the parts of a split that user-defined classes may replace, with their names in messages."""
+    return split.recording().parts().items()

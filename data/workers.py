@@ -1,15 +1,63 @@
-"""Worker processes, which end together with this process."""
+"""Worker processes, which end together with this process and do not run its program again."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import FunctionType
 from typing import Any
+
+
+class Process(SpawnProcess):
+    """A process that starts without the program of its parent. Otherwise a script that has no `if __name__ ==
+    "__main__":` would run once more in each process. Classes of the script do not exist in the process."""
+
+    lock = threading.Lock()
+
+    def start(self) -> None:
+        with self.lock:
+            main = vars(sys.modules["__main__"])
+            names = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+            main["__spec__"] = None
+            try:
+                super().start()
+            finally:
+                main.update(names)
+
+
+class Spawn(SpawnContext):
+    """Starts processes of the class `Process`. They are not forks, which would copy locks that threads of this process
+    hold."""
+
+    Process = Process
+
+
+SPAWN = Spawn()
+
+
+class Pickler(pickle.Pickler):
+    """Pickles values for a `Process`. Raises PicklingError for a class or function of the running script."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type | FunctionType) and value.__module__ == "__main__":
+            raise pickle.PicklingError(f"{value.__qualname__} is defined in the script itself")
+        return NotImplemented
+
+
+def pickled(value: Any) -> bytes:
+    """Returns a value for a `Process`. Raises PicklingError, TypeError or AttributeError if it cannot be sent."""
+    content = io.BytesIO()
+    Pickler(content, pickle.HIGHEST_PROTOCOL).dump(value)
+    return content.getvalue()
 
 
 def end_with_parent() -> None:
@@ -27,8 +75,7 @@ def workers_of(count: int, begin: Callable[..., None] = end_with_parent, *argume
     """Returns a pool of `count` processes. Each process first calls `begin(*arguments)`, which must call
     `end_with_parent`. Do not use the pool in a `with` statement, because `with` waits for all submitted calls; use
     `finally: pool.shutdown(cancel_futures=True)`."""
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
-    return ProcessPoolExecutor(count, spawn, begin, arguments)
+    return ProcessPoolExecutor(count, SPAWN, begin, arguments)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..data.base import Dataset
-from ..data.feed import Thread, Workers
+from ..data.feed import Thread, Workers, obstacle
 from ..data.fingerprint import VERSION as FINGERPRINT_VERSION
 from ..data.loader import Loader
 from ..data.processes import Processes
@@ -120,8 +120,11 @@ def build_loader(
     stay in one process. The feed of the loader also reads the other splits, for evaluations."""
     settings, device = config.training, processes.device
     workers = number_of_workers(config.data.workers, data.splits["train"], settings.seed, settings.steps)
+    plan = CpuPlan(objective.model.without_weights(), objective.precision) if workers and device.type == "cpu" else None
+    if workers and config.data.workers == "auto" and (reason := obstacle(data.splits, plan)):
+        say(f"data.workers: auto uses no worker processes, because {reason}")
+        workers = 0
     if workers:
-        plan = CpuPlan(objective.model.without_weights(), objective.precision) if device.type == "cpu" else None
         feed = Workers(data.splits, workers, plan, pinned=device.type == "cuda", say=say)
     else:
         feed = Thread(data.splits, threads=bool(stores_results(data.splits["train"])))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..data.feed import Thread, Workers
+from ..data.feed import Thread, Workers, obstacle
 from ..data.reader import CACHED, ITEM_BYTES, memory_of
 from ..data.request import Request
 from ..data.split import SampleSplit, Split
@@ -92,7 +92,7 @@ def read_ahead(split: Split, setting: int | str) -> Iterator[None]:
         started = time.perf_counter()
         split.recording().answered(Request(indices=indices))
         cost = (time.perf_counter() - started) / max(len(indices), 1) * len(split)
-        number = min(most_workers(split), most) if cost > SECONDS else 0
+        number = min(most_workers(split), most) if cost > SECONDS and not obstacle({split.name: split}) else 0
     feed = (
         Workers({split.name: split}, number) if number > 0 else Thread({split.name: split}, bool(stores_results(split)))
     )
