@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chopmix.experiment.settings.hints import RENAMED
 
 FOLDER = Path(__file__).parent / "results"
 ENVIRONMENT = ("processor", "threads", "torch", "commit", "measured")
 """Columns that every row has."""
-COLUMNS = {old.rpartition(".")[2]: new.rpartition(".")[2] for old, new in RENAMED.items()}
-"""Old and new names of columns that are named after a setting."""
 
 
 def processor() -> str:
@@ -94,7 +91,7 @@ def read_results(what: str) -> list[dict[str, Any]]:
                     rows.append({"measured": day} | {name: number(text) for name, text in row.items() if text})
     new = FOLDER / f"{what}.jsonl"
     rows += [json.loads(line) for line in new.read_text().splitlines()] if new.exists() else []
-    return [{COLUMNS.get(name, name): value for name, value in row.items()} for row in rows]
+    return rows
 
 
 def number(text: str) -> int | float | str:

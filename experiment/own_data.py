@@ -37,7 +37,6 @@ from ..files.reading import DataError
 from ..files.records import as_numbers
 from ..files.trust import EVERYTHING
 from .settings.document import read_yaml
-from .settings.hints import rename
 from .settings.registry import registry_of, trusting
 from .settings.schema import Choice
 
@@ -107,11 +106,9 @@ def dataset_of(text: str) -> Dataset:
     """Returns the data set that a text describes: a name, or a mapping such as a YAML contains. Raises RunError for any
     other text."""
     try:
-        tree = {"data": {"dataset": read_yaml(text, {}, [])}}
-        if renamings := rename(tree):
-            raise RunError(f"--data {text}: {renamings[0]}")
+        tree = read_yaml(text, {}, [])
         with trusting(EVERYTHING):
-            return Choice(registry_of((Dataset,))).read(tree["data"]["dataset"])()
+            return Choice(registry_of((Dataset,))).read(tree)()
     except yaml.YAMLError as error:
         raise RunError(f"--data {text!r}: invalid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:

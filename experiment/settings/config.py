@@ -159,10 +159,8 @@ def _overridden(document: Document, overrides: Sequence[str], trust: Trust, in_r
     """Returns the configuration of a document with overrides. `trust`: what the user allows for runs that it names;
     `allowed`: what the document itself may name."""
     tree = document.tree
-    document.rename()
     for override in overrides:
         document.override(override)
-    document.rename()
     if isinstance(tree.get("data"), dict) and tree["data"].get("dataset") is None:
         possible = f"possible: {', '.join(registry_of((Dataset,)).names())}, or package.module:Class"
         needed = "the imported run has no data; set data.dataset" if in_run else "Data needs 'dataset'"
@@ -216,7 +214,6 @@ def _checked(document: Document, trust: Trust) -> Config:
     if not isinstance(document.tree, dict):
         message = f"must be a mapping with {', '.join(sections())}, not {shown(document.tree)}"
         raise ConfigError(document.file, [Problem((), message)])
-    document.rename()
     return _resolve(document, trust)
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from ...files.plain_yaml import PlainLoader
 from ...files.reading import DataError, read_text
-from .hints import nearest, rename, shown
+from .hints import nearest, shown
 
 Where = tuple[str | int, ...]
 """A path of keys and list indices in the YAML, such as ("inputs", "image", "patch_size")."""
@@ -81,14 +81,6 @@ class Document:
             mark = getattr(error, "problem_mark", None)
             raise ConfigError(document.file, [yaml_problem(error)], {(): mark.line + 1} if mark else None) from error
         return document
-
-    def rename(self) -> None:
-        """Replace names of earlier versions (see hints.py) in the tree. Each replacement is recorded as a problem."""
-        for renaming in rename(self.tree):
-            self.problems.append(Problem(renaming.path, renaming.sentence))
-            size = len(renaming.path)
-            for old in [path for path in self.lines if path[:size] == renaming.path and not renaming.doubled]:
-                self.lines[renaming.moved + old[size:]] = self.lines[old]
 
     def override(self, text: str) -> None:
         """Apply an override `key.sub=value` to the tree. The value is read as YAML. Missing mappings on the path are

@@ -23,7 +23,7 @@ from typing import Any
 
 from ...files.plugins import ROOT, modules_of
 from ...files.trust import NOTHING, Trust, search_here
-from .hints import moved, nearest
+from .hints import nearest
 
 FOLDERS = {
     f"{ROOT}.data.base:Dataset": "data.datasets",
@@ -210,9 +210,7 @@ def import_or_explain(path: str) -> Any:
     try:
         return importlib.import_module(path)
     except Exception as error:
-        now = moved(error.name or "") if isinstance(error, ModuleNotFoundError) else None
-        hint = f"; {error.name} is called {now} now" if now else ""
-        raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}{hint}") from error
+        raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}") from error
 
 
 def use_name(cls: Any) -> str:
