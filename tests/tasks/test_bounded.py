@@ -30,11 +30,11 @@ def extremes(task: NextItem) -> tuple[list[float], list[float]]:
     head = task.head({}, 4)
     with torch.no_grad():
         head.linear.weight.zero_()
-        found = []
+        predictions = []
         for sign in (-1e3, 1e3):
             head.linear.bias.fill_(sign)
-            found.append(task.chopper.measured(head(torch.zeros(1, 4)))[0].tolist())
-    return found[0], found[1]
+            predictions.append(task.chopper.measured(head(torch.zeros(1, 4)))[0].tolist())
+    return predictions[0], predictions[1]
 
 
 STREAMS = st.lists(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=5), min_size=1, max_size=4)
@@ -48,23 +48,23 @@ def test_the_range_is_that_of_the_data_whatever_the_normalisation(streams, mean,
     fitted(task, [{"y": np.array(each, np.float32)} for each in streams])
     places = [np.concatenate([np.array(each)[place::window] for each in streams]) for place in range(window)]
     size = 1e-5 * (1 + abs(mean) + scale + max(np.abs(each).max() for each in places))
-    for found, name in zip(extremes(task), ("min", "max")):
-        wanted = np.concatenate([getattr(each, name)(0) for each in places])
-        assert np.allclose(found, wanted, rtol=0, atol=size)
+    for predicted, name in zip(extremes(task), ("min", "max")):
+        expected = np.concatenate([getattr(each, name)(0) for each in places])
+        assert np.allclose(predicted, expected, rtol=0, atol=size)
 
 
-def test_missing_and_damaged_values_count_for_nothing():
+def test_missing_and_damaged_values_are_ignored():
     task = NextItem(target="y", at="x", bounded=True)
     task.choppers = {"y": SensorChopper(channels=1, mean=3.0, scale=2.0), "x": SensorChopper(channels=1)}
     fitted(task, [{"y": [[1.0], [np.nan]]}, {"y": "no such file"}, {}, {"y": [[-4.0]]}])
     assert task.learned.low == [-4.0] and task.learned.high == [1.0]
-    for rows, told in (([{}], "there is no item in the training data"), ([{"y": [[np.nan]]}], "'0' has no value")):
-        with pytest.raises(ValueError, match=told):
+    for rows, message in (([{}], "there is no item in the training data"), ([{"y": [[np.nan]]}], "'0' has no value")):
+        with pytest.raises(ValueError, match=message):
             fitted(task, rows)
 
 
 def test_without_a_range_normalised_numbers_lie_between_minus_1_and_1():
-    """As those of imported decision transformers, which have no data."""
+    """Imported decision transformers have no training data, and therefore no range."""
     x = torch.randn(5, 4)
     head = SlotLinear(4, 2, (torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 1.0])))
     assert torch.equal(head(x), head.linear(x).tanh())
@@ -74,13 +74,13 @@ def test_without_a_range_normalised_numbers_lie_between_minus_1_and_1():
     assert extremes(task) == ([-1.0], [1.0])
 
 
-def test_what_is_not_bounded_learns_nothing():
+def test_a_task_without_bounds_learns_nothing():
     assert NextItem(target="y", at="x").Learned is None
 
 
 @pytest.fixture(scope="module")
 def pendulum(tmp_path_factory):
-    """configs/decision/pendulum.yaml with `bounded`, made small and trained for two steps."""
+    """configs/decision/pendulum.yaml with `bounded`, reduced to a small model and trained for two steps."""
     pytest.importorskip("gymnasium")
     folder = tmp_path_factory.mktemp("bounded")
     small = ["model.width=16", "model.depth=1", "data.dataset.of.episodes=12", "training.steps=2",
@@ -106,24 +106,26 @@ def test_the_pendulum_can_be_pushed_as_hard_as_in_the_data(pendulum, tmp_path, c
 
 @pytest.mark.system
 def test_a_run_without_its_range_is_refused(pendulum, tmp_path, capsys):
-    """One whose files are incomplete, or of an earlier version, whose `bounded` was another; also when it goes on."""
+    """Its files are incomplete, or of an earlier version with another `bounded`. It cannot be resumed either."""
     run, small = pendulum
     shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "assets" / "task-act")
-    told = "tasks.act: .*task-act is missing.* A run of an earlier version with `bounded` must be trained again"
-    with pytest.raises(DataError, match=told):
+    message = "tasks.act: .*task-act is missing.* A run of an earlier version with `bounded` must be trained again"
+    with pytest.raises(DataError, match=message):
         load_run(tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
-    more = [each for each in small if "steps" not in each and "out" not in each]
-    with pytest.raises(DataError, match=told):
+    overrides = [each for each in small if "steps" not in each and "out" not in each]
+    with pytest.raises(DataError, match=message):
         train(
-            load_config(CONFIGS / "decision" / "pendulum.yaml", [*more, "training.steps=3", f"out={tmp_path / 'run'}"])
+            load_config(
+                CONFIGS / "decision" / "pendulum.yaml", [*overrides, "training.steps=3", f"out={tmp_path / 'run'}"]
+            )
         )
     assert not (tmp_path / "run" / "assets" / "task-act").exists(), "nothing is fitted again"
 
 
 @pytest.mark.system
-def test_a_range_that_was_learned_is_not_exported(pendulum, tmp_path):
+def test_a_learned_range_cannot_be_exported(pendulum, tmp_path):
     pytest.importorskip("transformers")
     from transformers import DecisionTransformerConfig, DecisionTransformerModel
 

@@ -1,4 +1,4 @@
-"""The loss of a uniform guess, as tasks give it, and the warning of a first loss far above it."""
+"""`Task.chance`, the loss of a uniform guess, and the warning about a first loss that is far above it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ready(task: Task) -> Task:
 
 
 IDS, WEIGHTS = Targets(values=torch.tensor([3, 4, 5, 6])), torch.tensor([2.0, 2.0, 0.5, 0.5])
-KNOWN = [
+WITH_CHANCE = [
     (LanguageModeling(target="text"), ByteEncoding().size, IDS, 4),
     (LanguageModeling(target="text", label_smoothing=0.3), ByteEncoding().size, IDS, 4),
     (SequenceToSequence(target="text"), ByteEncoding().size, IDS, 4),
@@ -57,11 +57,11 @@ KNOWN = [
     (Classification(target="kind", several=True), 7, Targets(values=torch.eye(7)[:4]), 4),
     (NextItem(target="action", at="state"), 5, Targets(values=torch.tensor([0, 1, 2, 4])), 4),
 ]
-NONE = [NextItem(target="state", at="action"), Regression(target="x"), Ctc(target="x", source="state"),
-        Reconstruction(target="state"), Forecast(target="x", input="state")]  # fmt: skip
+WITHOUT_CHANCE = [NextItem(target="state", at="action"), Regression(target="x"), Ctc(target="x", source="state"),
+                  Reconstruction(target="state"), Forecast(target="x", input="state")]  # fmt: skip
 
 
-@pytest.mark.parametrize("task, choices, targets, count", KNOWN, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("task, choices, targets, count", WITH_CHANCE, ids=lambda each: type(each).__name__)
 @given(score=st.floats(-50, 50))
 def test_the_loss_of_equal_scores_is_that_of_a_uniform_guess(task, choices, targets, count, score):
     """`count` is the number of targets: with weights, their sum."""
@@ -72,18 +72,18 @@ def test_the_loss_of_equal_scores_is_that_of_a_uniform_guess(task, choices, targ
     assert loss == pytest.approx(task.chance(), rel=1e-4)
 
 
-def test_every_task_says_it_or_has_no_such_number():
-    assert {ready(task).chance() for task in NONE} == {None}
-    kinds = {type(task) for task in NONE} | {type(task) for task, *_ in KNOWN}
-    assert {kind.__name__ for kind in kinds} == {found.__name__ for found in tasks()}
+def test_every_task_is_in_one_of_the_two_lists():
+    assert {ready(task).chance() for task in WITHOUT_CHANCE} == {None}
+    kinds = {type(task) for task in WITHOUT_CHANCE} | {type(task) for task, *_ in WITH_CHANCE}
+    assert {kind.__name__ for kind in kinds} == {kind.__name__ for kind in tasks()}
 
 
 def tasks() -> list[type[Task]]:
-    """The classes of the files in `tasks/`."""
+    """The task classes in the files of `tasks/`."""
     modules = [import_module(f"chopmix.tasks.{file.stem}") for file in Path(base.__file__).parent.glob("*.py")]
-    own = [(module, value) for module in modules for value in vars(module).values() if isinstance(value, type)]
+    kinds = [(module, value) for module in modules for value in vars(module).values() if isinstance(value, type)]
     return [
-        kind for module, kind in own if issubclass(kind, Task) and kind.__module__ == module.__name__ != base.__name__
+        kind for module, kind in kinds if issubclass(kind, Task) and kind.__module__ == module.__name__ != base.__name__
     ]
 
 
@@ -92,25 +92,25 @@ WARNED = re.compile(r"warning: the first loss is (\S+), but a uniform guess has 
 
 
 @pytest.mark.parametrize("every", [1, 4])
-def test_a_first_loss_far_above_chance_is_told_once_with_both_numbers(tiny, capsys, every):
-    """The loss is that of the first step, whenever it is logged; a run that goes on says nothing."""
+def test_a_first_loss_far_above_chance_is_reported_once_with_both_numbers(tiny, capsys, every):
+    """The warning is about the loss of the first step, even if it is not logged; a resumed run does not repeat it."""
     file = tiny("run", model=TIED, logging={"every": every})
     fit(trainer(file, stop=4))
-    (found,) = WARNED.findall(" ".join(capsys.readouterr().err.split()))
-    assert math.log(9) < float(found[1]) < math.log(14) and float(found[0]) > 1.5 * float(found[1])
+    (numbers,) = WARNED.findall(" ".join(capsys.readouterr().err.split()))
+    assert math.log(9) < float(numbers[1]) < math.log(14) and float(numbers[0]) > 1.5 * float(numbers[1])
     folder = load_config(file).out
-    assert every > 1 or losses(folder)[1] == pytest.approx(float(found[0]), rel=1e-3)
-    assert every == 1 or losses(folder)[4] < float(found[0])
+    assert every > 1 or losses(folder)[1] == pytest.approx(float(numbers[0]), rel=1e-3)
+    assert every == 1 or losses(folder)[4] < float(numbers[0])
     fit(trainer(file))
     assert "warning" not in capsys.readouterr().err
 
 
-def test_a_first_loss_near_chance_is_not_told(tiny, capsys):
+def test_a_first_loss_near_chance_is_not_reported(tiny, capsys):
     fit(trainer(tiny(), "training.steps=2", "evaluation.every=2"))
     assert "warning" not in capsys.readouterr().err
 
 
-def test_tasks_without_such_a_number_are_not_compared():
+def test_several_tasks_have_no_chance_if_one_of_them_has_none():
     objective = SimpleNamespace(tasks={"a": ready(LanguageModeling(target="text", weight=2.0))})
     assert Objective.chance(objective) == pytest.approx(2 * math.log(ByteEncoding().size))
     objective.tasks["b"] = Regression(target="x")

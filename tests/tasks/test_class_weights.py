@@ -25,7 +25,7 @@ def test_weights_are_those_of_scikit_learn():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_the_loss_is_a_weighted_sum_over_samples(smoothing):
-    """Of the mean over the training data, each class has a third; mixed labels have mixed weights; no label, none."""
+    """Each class contributes a third of the mean loss. Mixed labels have mixed weights; a missing label has none."""
     options = {"label_smoothing": smoothing}
     task = fitted(Classification(target="label", class_weights="balanced", **options), ROWS)
     plain, scores = fitted(Classification(target="label", **options), ROWS), torch.randn(17, 3)
@@ -42,7 +42,7 @@ def test_the_loss_is_a_weighted_sum_over_samples(smoothing):
     assert task.measure(scores, Targets(values=values))["nats"] == plain.measure(scores, Targets(values=values))["nats"]
 
 
-def test_counts_are_saved_and_what_does_not_fit_is_refused(tmp_path):
+def test_counts_are_saved_and_wrong_combinations_are_refused(tmp_path):
     task = fitted(Classification(target="label", class_weights="balanced"), ROWS)
     save_learned(task, tmp_path)
     loaded = load_learned(Classification(target="label", class_weights="balanced"), tmp_path)

@@ -50,14 +50,14 @@ def test_labels_with_the_same_text_are_one_class(values):
         ((1, "1"), 1, 1), ((1, "1"), "1", "1"),
     ],
 )  # fmt: skip
-def test_labels_of_other_files_have_other_types(classes, label, expected):
+def test_labels_of_another_type_match_their_class(classes, label, expected):
     task = Classification(target="y")
     task.learned = Classes(classes)
     assert task.class_of(label) == expected and task.classes[int(task.encoded(label))] == expected
 
 
 @pytest.mark.parametrize("label", ["07", 7, "x", "[1]", "[1"])
-def test_a_label_that_could_be_two_classes_is_none(label):
+def test_an_ambiguous_label_belongs_to_no_class(label):
     task = Classification(target="y")
     task.learned = Classes(("007", "7.0"))
     with pytest.raises(DataError, match="is none of the 2 classes"):

@@ -1,5 +1,5 @@
-"""CTC: the loss is torch's and that of all paths, texts are read off exactly, and what cannot be said is named and
-left out."""
+"""CTC: the loss equals torch's and the sum over all paths, texts are decoded exactly, and texts that cannot be aligned
+are reported and left out."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def scores(seed: int, tokens: int = 5, symbols: int = 2) -> torch.Tensor:
 
 
 def by_enumeration(logs: torch.Tensor) -> dict[tuple[int, ...], float]:
-    """The probability of every text: summed over all paths, each looked at."""
-    found: dict[tuple[int, ...], float] = {}
+    """The probability of every text, summed over all paths."""
+    chances: dict[tuple[int, ...], float] = {}
     for path in itertools.product(range(logs.shape[1]), repeat=len(logs)):
         text = tuple(collapsed(path, logs.shape[1] - 1))
-        found[text] = found.get(text, 0.0) + math.exp(sum(float(logs[t, s]) for t, s in enumerate(path)))
-    return found
+        chances[text] = chances.get(text, 0.0) + math.exp(sum(float(logs[t, s]) for t, s in enumerate(path)))
+    return chances
 
 
 @given(st.lists(st.integers(0, 2), max_size=12))
-def test_a_path_collapses_as_it_is_defined(path):
+def test_a_path_collapses_by_definition(path):
     merged = [key for key, _ in itertools.groupby(path)]
     assert collapsed(path, BLANK) == [symbol for symbol in merged if symbol != BLANK]
 
 
 @given(st.lists(st.integers(0, 1), max_size=5), st.integers(0, 8))
-def test_as_many_tokens_as_a_text_needs(text, tokens):
-    """A text can be said by so many tokens exactly when some path of that length collapses to it."""
+def test_tokens_needed_is_the_smallest_number_of_tokens(text, tokens):
+    """A number of tokens is enough for a text exactly if some path of that length collapses to the text."""
     possible = any(collapsed(path, BLANK) == text for path in itertools.product(range(3), repeat=min(tokens, 6)))
     assert possible == (min(tokens, 6) >= tokens_needed(text))
 
@@ -73,7 +73,7 @@ def test_the_greedy_path_is_not_always_the_likeliest_text():
     assert greedy(logs) == [] and prefix_beam(logs, 8) == [0]  # 0.36 against 0.64
 
 
-def test_where_each_symbol_is_said():
+def test_spans_are_the_tokens_of_each_symbol():
     logs = torch.full((8, 3), -10.0)
     for token, symbol in enumerate([2, 0, 0, 2, 0, 1, 1, 2]):
         logs[token, symbol] = -0.01
@@ -85,7 +85,7 @@ def test_where_each_symbol_is_said():
 
 @given(st.integers(0, 5), st.lists(st.integers(0, 1), min_size=1, max_size=4), st.data())
 def test_the_alignment_is_the_likeliest_path(spare, text, data):
-    """Of all paths, each looked at; scores are often equal, and some symbols impossible."""
+    """Compared with all paths; scores are often equal, and some symbols are impossible."""
     tokens = min(tokens_needed(text) + spare, 7)
     columns = st.lists(st.sampled_from([0.0, -0.5, -1.0, -2.0, -math.inf]), min_size=3, max_size=3)
     logs = torch.tensor(data.draw(st.lists(columns, min_size=tokens, max_size=tokens)))
@@ -111,7 +111,7 @@ def test_the_alignment_is_torchaudios(symbols, tokens, seed, data):
 
 
 def planned(counts: list[int], texts: list[str | None]) -> SetPlan:
-    """Samples of so many tokens each, one a row."""
+    """Samples with these numbers of tokens, one sample per row."""
     n = max([*counts, 1])
     sample = torch.arange(1, len(counts) + 1)[:, None] * (torch.arange(n) < torch.tensor(counts)[:, None])
     position = torch.arange(n).float().expand(len(counts), n)[..., None]
@@ -126,60 +126,60 @@ def planned(counts: list[int], texts: list[str | None]) -> SetPlan:
 
 def task(**options) -> Ctc:
     """A recogniser of two symbols."""
-    return knowing(Ctc(target="text", source="sound", **options), "ab")
+    return with_symbols(Ctc(target="text", source="sound", **options), "ab")
 
 
-def knowing(made: Ctc, symbols: str) -> Ctc:
+def with_symbols(ctc: Ctc, symbols: str) -> Ctc:
     """A recogniser of these symbols."""
-    made.learned = Symbols(symbols)
-    return made
+    ctc.learned = Symbols(symbols)
+    return ctc
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_loss_is_that_of_all_paths(seed):
-    made, texts = task(), ["ab", "", "aa"]
+    ctc, texts = task(), ["ab", "", "aa"]
     sets = planned([4, 3, 5], texts)
-    targets = asked(made, sets)
+    targets = asked(ctc, sets)
     output = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed))
     expected, start = 0.0, 0
     for text, count in zip(texts, [4, 3, 5]):
         chances = by_enumeration(output[start : start + count].double().log_softmax(-1))
         expected -= math.log(chances[tuple("ab".index(symbol) for symbol in text)])
         start += count
-    assert float(made.terms(output, targets)["loss"]) == pytest.approx(expected, rel=1e-5)
+    assert float(ctc.terms(output, targets)["loss"]) == pytest.approx(expected, rel=1e-5)
     assert targets.count == 5  # two and two symbols, and an empty text
 
 
-def test_what_cannot_be_aligned_is_named_counted_and_left_out():
-    said: list[str] = []
-    made, left_out = task(), LeftOut(said.append)
+def test_texts_that_cannot_be_aligned_are_reported_counted_and_left_out():
+    messages: list[str] = []
+    ctc, left_out = task(), LeftOut(messages.append)
     whole = planned([4, 2, 3], ["ab", "aa", "b"])  # "aa" needs three tokens
-    targets = asked(made, whole)
+    targets = asked(ctc, whole)
     left_out.note("text", targets.left_out)
     reason = "2 symbols need 3 tokens, but its sound has 2"
-    assert said == [f"clip 1 cannot be aligned and is excluded from the loss: {reason} (1 so far)"]
+    assert messages == [f"clip 1 cannot be aligned and is excluded from the loss: {reason} (1 so far)"]
     assert targets.count == 3 and targets.lengths.tolist() == [2, -1, 1]
     output = torch.randn(len(targets.slots), 3, requires_grad=True)
-    loss = made.terms(output, targets)["loss"]
+    loss = ctc.terms(output, targets)["loss"]
     loss.backward()
     assert loss.isfinite() and output.grad.isfinite().all()
     without = planned([4, 3], ["ab", "b"])
-    again = asked(made, without)
+    again = asked(ctc, without)
     kept = output.detach()[[0, 1, 2, 3, 6, 7, 8]]
-    torch.testing.assert_close(made.terms(kept, again)["loss"], loss.detach())
+    torch.testing.assert_close(ctc.terms(kept, again)["loss"], loss.detach())
     assert output.grad[4:6].abs().sum() == 0
-    left_out.note("text", asked(made, whole).left_out)
-    assert len(said) == 1 and len(left_out["text"]) == 1  # named once
+    left_out.note("text", asked(ctc, whole).left_out)
+    assert len(messages) == 1 and len(left_out["text"]) == 1  # reported once
 
 
-def test_a_batch_of_nothing_that_can_be_aligned_has_no_loss():
-    made = task()
-    targets = asked(made, planned([1, 1], ["ab", None]))
+def test_a_batch_without_texts_that_can_be_aligned_has_no_loss():
+    ctc = task()
+    targets = asked(ctc, planned([1, 1], ["ab", None]))
     output = torch.zeros(2, 3, requires_grad=True)
-    assert targets.count == 0 and float(made.terms(output, targets)["loss"].detach()) == 0
+    assert targets.count == 0 and float(ctc.terms(output, targets)["loss"].detach()) == 0
 
 
-def test_an_unknown_symbol_is_named():
+def test_an_unknown_symbol_is_refused():
     with pytest.raises(ValueError, match="'x' in column 'text' is not one of the 2 symbols"):
         asked(task(), planned([4], ["axb"]))
     with pytest.raises(ValueError, match="beams must be from 1 to 1,000, not 0"):
@@ -187,22 +187,20 @@ def test_an_unknown_symbol_is_named():
 
 
 @pytest.mark.parametrize("beams", [1, 8])
-def test_words_come_with_their_seconds(beams):
-    made = knowing(Ctc(target="text", source="sound", beams=beams), " ab")
+def test_words_have_start_and_end_times(beams):
+    ctc = with_symbols(Ctc(target="text", source="sound", beams=beams), " ab")
     output = torch.full((9, 4), -9.0)
     for token, symbol in enumerate([3, 1, 1, 0, 2, 3, 2, 3, 3]):  # "a bb"
         output[token, symbol] = 9.0
     sets = planned([9, 0], ["a bb", ""])
-    answers = made.answers(output, asked(made, sets), Batch(main=sets))
+    answers = ctc.answers(output, asked(ctc, sets), Batch(main=sets))
     assert answers == [
         {"text": "a bb", "words": [{"word": "a", "start": 0.1, "end": 0.3}, {"word": "bb", "start": 0.4, "end": 0.7}]},
         {"text": ""},
     ]
-    cut_short = replace(
-        sets, labels={"text": ["a bb", "b"]}
-    )  # the second can not be aligned: it is judged all the same
-    said = made.answers(output, asked(made, cut_short), Batch(main=cut_short))
-    assert [answer["text"] for answer in said] == ["a bb", ""]
+    cut_short = replace(sets, labels={"text": ["a bb", "b"]})  # the second cannot be aligned, but it is judged
+    other_answers = ctc.answers(output, asked(ctc, cut_short), Batch(main=cut_short))
+    assert [answer["text"] for answer in other_answers] == ["a bb", ""]
 
 
 def sound_files(folder: Path, split: str, texts: list[str], seconds: float) -> str:
@@ -215,7 +213,7 @@ def sound_files(folder: Path, split: str, texts: list[str], seconds: float) -> s
     return str(folder / f"{split}.jsonl")
 
 
-def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
+def test_a_run_from_yaml_to_words_counts_texts_that_are_left_out(tmp_path, capsys):
     tree = {
         "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample", "position": "rotary"},
@@ -269,7 +267,7 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
     assert set(batch.encoder.chunks) == {"sound", "hint"} and set(batch.main.chunks) == {"text"}
     assert batch.targets["reads"].of_encoder and not batch.targets["writes"].of_encoder
 
-    # both losses by other means: sample by sample, each with torch's own functions on its own row
+    # both losses computed in another way: sample by sample, with torch's functions, on one row each
     with torch.no_grad():
         outputs = run.model(run.model.plan(batch))
     logs, reads, writes = outputs["reads"].log_softmax(-1), batch.targets["reads"], batch.targets["writes"]
@@ -279,38 +277,38 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
     written = F.cross_entropy(outputs["writes"], writes.values, reduction="sum")
     symbols, ids = sum(len(text) for text in ["a b", "ab", "b", "aab"] * 2), int((writes.values >= 0).sum())
     expected = 0.7 * float(written) / ids + 0.3 * float(sum(aligned)) / symbols
-    found = run.evaluate("train")
-    assert found["train/loss"] == pytest.approx(expected, rel=1e-5) and ids == symbols + 8
-    assert found.keys() >= {"train/writes/wer", "train/reads/wer"}
+    metrics = run.evaluate("train")
+    assert metrics["train/loss"] == pytest.approx(expected, rel=1e-5) and ids == symbols + 8
+    assert metrics.keys() >= {"train/writes/wer", "train/reads/wer"}
 
-    # each hears both inputs, and neither hears another sample
-    def said(**changes) -> dict:
+    # each task reads both inputs of its sample, and nothing of another sample
+    def predict_first(**changes) -> dict:
         (answer, _) = run.predict([{"sound": str(tmp_path / "val0.wav"), "hint": "n0"} | changes, {"hint": "n2"}])
         return answer
 
     def hidden(**changes) -> torch.Tensor:
-        given = run.as_split([{"sound": str(tmp_path / "val0.wav"), "hint": "n0", "text": "a"} | changes])
-        return run.model.read(run.model.plan(make_batch(given, given.all(), run.tasks))).main
+        split = run.as_split([{"sound": str(tmp_path / "val0.wav"), "hint": "n0", "text": "a"} | changes])
+        return run.model.read(run.model.plan(make_batch(split, split.all(), run.tasks))).main
 
-    assert said().keys() == {"writes", "reads"}
+    assert predict_first().keys() == {"writes", "reads"}
     for change in ({"hint": "n1"}, {"sound": str(tmp_path / "val1.wav")}, {"hint": None}, {"sound": None}):
         assert not torch.allclose(hidden(**change), hidden())
 
-    # what CTC reads is never withheld from it: without it there would be no targets; nor what only the decoder reads
-    assert {name: worth.inputs for name, worth in run.attribution("val").items()} == {
+    # the sound is not removed for CTC, which has no targets without it; nor is the text, which only the decoder reads
+    assert {name: result.inputs for name, result in run.attribution("val").items()} == {
         "writes": ("hint", "sound"),
         "reads": ("hint",),
     }
 
 
-def test_worth_compares_losses_of_as_many_targets_only():
+def test_attribution_compares_losses_of_equally_many_targets_only():
     check_counts("reads", {(): 5.0, ("hint",): 5.0}, ("hint",))
-    told = "task 'reads' has 0 targets without hint, but 5 with it: these losses cannot be compared. `Needs.inputs`"
-    with pytest.raises(ValueError, match=told):
+    message = "task 'reads' has 0 targets without hint, but 5 with it: these losses cannot be compared. `Needs.inputs`"
+    with pytest.raises(ValueError, match=message):
         check_counts("reads", {(): 0.0, ("hint",): 5.0}, ("hint",))
 
 
-def test_a_split_without_a_text_to_judge_is_named(tmp_path, capsys):
+def test_a_split_without_a_text_to_evaluate_is_refused(tmp_path, capsys):
     files = {"train": sound_files(tmp_path, "train", ["ab"] * 4, 0.4), "val": sound_files(tmp_path, "val", ["ab"], 0.4)}
     (tmp_path / "val.jsonl").write_text(json.dumps({"sound": "val0.wav"}))
     tree = {
