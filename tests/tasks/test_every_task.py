@@ -1,5 +1,5 @@
-"""The contract of every task, by the `EXAMPLE` in its file: samples that lack one of its inputs, two of them, or all,
-in predictions and in training; no sample reads another one; pickling; the gradients of one step."""
+"""The contract of every task, tested with the `EXAMPLE` in its file: predictions and training without some inputs, no
+leaks between samples, pickling, and the gradients of one step."""
 
 import importlib
 import pickle
@@ -56,35 +56,37 @@ def test_every_task_has_an_example():
     assert len(EXAMPLES) >= 10 and all(type(example) is Example for example in EXAMPLES.values())
 
 
-def lacking(run: Run):
-    """Every subset of a run's inputs, but those of none and of all."""
-    made = {name for task in run.tasks.values() for name in task.needs.makes}
-    names = [name for name in run.choppers if name not in made]
+def subsets_of_inputs(run: Run):
+    """Every subset of a run's inputs, except none and all of them."""
+    generated = {name for task in run.tasks.values() for name in task.needs.makes}
+    names = [name for name in run.choppers if name not in generated]
     return [subset for size in range(1, len(names)) for subset in combinations(names, size)]
 
 
 @pytest.mark.parametrize("run", EXAMPLES, indirect=True)
 def test_predictions_of_samples_that_lack_inputs(run, messages, capsys):
-    """One answer for each, in order, alone and with others: an answer, or why there is none."""
+    """Each sample has an answer or an error, in order, alone and together with other samples."""
     raw = Everything().open("val")
     task = run.tasks["task"]
-    made = {task.target} if task.needs.generates else set()
-    whole = [{name: raw[n][name] for name in run.choppers if name in raw[n] and name not in made} for n in range(2)]
-    for subset in [(), *lacking(run)]:
+    generated = {task.target} if task.needs.generates else set()
+    whole = [
+        {name: raw[n][name] for name in run.choppers if name in raw[n] and name not in generated} for n in range(2)
+    ]
+    for subset in [(), *subsets_of_inputs(run)]:
         sample = {name: value for name, value in whole[0].items() if name in subset}
         messages()
         alone = run.predict(sample, max_tokens=3)
         assert alone.keys() in ({"task"}, {"task", "without"}, {"error"})
-        told = messages()
+        message = messages()
         assert capsys.readouterr().err == ""  # in Python nothing is printed
         if task.needs.inputs and task.needs.hides != "shifted" and not {*task.needs.inputs} & {*subset}:
-            assert "error" in alone or alone["task"].keys() == {"error"}, "nothing is made up"
-        gone = [name for name in whole[0] if name not in subset]
+            assert "error" in alone or alone["task"].keys() == {"error"}, "no answer is invented"
+        removed = [name for name in whole[0] if name not in subset]
         if "error" in alone:
             assert not sample or "the encoder has no input" in alone["error"]
-        elif missing := [name for name in gone if name != task.target]:
+        elif missing := [name for name in removed if name != task.target]:
             how = "generated" if task.needs.makes_items else "predicted"
-            assert told == f"{task.target!r} is {how} without {', '.join(missing)} (--input NAME=VALUE)\n"
+            assert message == f"{task.target!r} is {how} without {', '.join(missing)} (--input NAME=VALUE)\n"
             assert alone["without"] == missing
         else:
             assert "without" not in alone
@@ -96,7 +98,7 @@ def test_predictions_of_samples_that_lack_inputs(run, messages, capsys):
             assert together[1]["task"].keys() == alone["task"].keys()
         assert together[2]["task"].keys() == run.predict(whole[0], max_tokens=3)["task"].keys()
         if "codes" in together[2]["task"]:
-            assert together[0::2] == [run.predict(each) for each in reversed(whole)], "each has its own"
+            assert together[0::2] == [run.predict(each) for each in reversed(whole)], "each sample has its codes"
 
 
 @pytest.mark.parametrize("run", EXAMPLES, indirect=True)
@@ -104,22 +106,22 @@ def test_targets_of_batches_that_lack_inputs(run):
     """In training: no error, and no target where there is nothing to predict."""
     if not run.config.on_samples:
         batch = run.as_split([{"text": "chop mix set"}]).read([SampleIndex(0, 0, 0)])
-        found = run.tasks["task"].targets(replace(batch, encoder=replace(batch.encoder, chunks={})))[1]
-        assert len(found.values) == found.count == 0
+        targets = run.tasks["task"].targets(replace(batch, encoder=replace(batch.encoder, chunks={})))[1]
+        assert len(targets.values) == targets.count == 0
         return
     split = open_split(run.config, Everything(), "train", run.choppers, run.tasks)
     places = split.all()[:3]
     task, like = run.tasks["task"], next(run.model.parameters())
-    for subset in lacking(run):
+    for subset in subsets_of_inputs(run):
         read = split.read(places, inputs=run.choppers, replaced={n: None for n in run.choppers if n not in subset})
-        batch, found = task.targets(read)
-        assert isinstance(found, Targets)
+        batch, targets = task.targets(read)
+        assert isinstance(targets, Targets)
         with torch.no_grad():
-            output = run.model(run.model.plan(replace(batch, targets={"task": found}), dtype=like.dtype))["task"]
-            assert all(term.isfinite() for term in task.terms(output, found).values())
-        own = {task.target, *task.needs.inputs} & run.choppers.keys()
-        if own and not own <= {*subset}:
-            assert not task.needs.hides or found.count == 0
+            output = run.model(run.model.plan(replace(batch, targets={"task": targets}), dtype=like.dtype))["task"]
+            assert all(term.isfinite() for term in task.terms(output, targets).values())
+        needed = {task.target, *task.needs.inputs} & run.choppers.keys()
+        if needed and not needed <= {*subset}:
+            assert not task.needs.hides or targets.count == 0
 
 
 def batch_of(run: Run, count: int = 3):
@@ -171,7 +173,7 @@ def test_the_loss_of_a_sample_does_not_depend_on_the_others(run):
 
 @pytest.mark.parametrize("run", EXAMPLES, indirect=True)
 def test_the_sums_by_sample_are_those_of_each_sample_alone(run, monkeypatch):
-    """In packed rows; for a corpus, of each window."""
+    """In packed rows; in a corpus, a sample is a window."""
     split = run.open("val")
     whole = measured(run, split, rows=5, generated=0, detail="samples")
     ((sums, figures),) = zip(whole.by_sample.values(), whole.whole.values(), strict=True)
@@ -181,7 +183,7 @@ def test_the_sums_by_sample_are_those_of_each_sample_alone(run, monkeypatch):
         monkeypatch.setattr(type(split), "all", lambda self, index=index: [index])
         alone = measured(run, split, generated=0).whole["task"].sums
         for name, rows in sums.sums.items():
-            found = rows[[row]].sum(0).reshape(alone[name].shape)
-            np.testing.assert_allclose(found, alone[name].numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
+            actual = rows[[row]].sum(0).reshape(alone[name].shape)
+            np.testing.assert_allclose(actual, alone[name].numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
     for name, value in sums.total().items():
         np.testing.assert_allclose(value, figures.sums[name], rtol=1e-4, atol=1e-5)

@@ -45,9 +45,9 @@ def test_baselines_are_those_of_a_loop(past, period, steps, window):
             if index - step % period >= 0 and not math.isnan(past[index])
         ]  # fmt: skip
         expected.append(earlier[0] if earlier else last)
-    found = task.baselines(tokens, steps)[0]
-    assert found[0, :, 0].tolist() == pytest.approx([last] * steps, abs=1e-4)
-    assert found[1, :, 0].tolist() == pytest.approx(expected, abs=1e-4)
+    baselines = task.baselines(tokens, steps)[0]
+    assert baselines[0, :, 0].tolist() == pytest.approx([last] * steps, abs=1e-4)
+    assert baselines[1, :, 0].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -82,8 +82,8 @@ def test_losses_and_metrics_are_those_of_scikit_learn(baseline, relative):
         for n, q in enumerate(task.quantiles)
     ]
     sums = task.measure(output, targets) | task.terms(output, targets) | {"count": torch.tensor(targets.count)}
-    found = {name: metric.of_sums(sums) for name, metric in task.metrics.items()}
-    assert found["loss"] == pytest.approx(np.mean(pinball), rel=1e-5)
+    metrics = {name: metric.of_sums(sums) for name, metric in task.metrics.items()}
+    assert metrics["loss"] == pytest.approx(np.mean(pinball), rel=1e-5)
     for number, channel in enumerate("ab"):
         there = known[..., number]
         true = future.numpy()[..., number][there]
@@ -92,9 +92,9 @@ def test_losses_and_metrics_are_those_of_scikit_learn(baseline, relative):
             ("mae_last_period", values[:, 2].numpy()),
         ):  # fmt: skip
             expected = mean_absolute_error(true, predicted[..., number][there])
-            assert found[f"{name}_{channel}"] == pytest.approx(expected, rel=1e-4), (name, channel)
+            assert metrics[f"{name}_{channel}"] == pytest.approx(expected, rel=1e-4), (name, channel)
         low, high = quantiles[..., number, 0][there], quantiles[..., number, 2][there]
-        assert found[f"coverage_{channel}"] == pytest.approx(((low <= true) & (true <= high)).mean())
+        assert metrics[f"coverage_{channel}"] == pytest.approx(((low <= true) & (true <= high)).mean())
 
 
 @given(st.lists(st.integers(1, 99), min_size=0, max_size=5, unique=True), st.integers(0, 2**31 - 1))
@@ -129,10 +129,10 @@ def test_the_scale_depends_on_no_unit_and_is_1_without_differences(unit, baselin
     task.learned = Spread(baseline=[baseline] * 2, error=[[2 * unit] * 4] * 2, tokens=(1, 99))
     tokens = torch.stack([chopper.chop(chopper.decode(each * unit)).values for each in stream])
     differences = stream[0, 3:] - stream[0, :-3] if baseline == "last_period" else stream[0] - stream[0, -1]
-    found = task.scale(tokens)
-    assert found[0].tolist() == pytest.approx((np.sqrt((differences**2).mean(0)) / 2).tolist(), rel=1e-3)
-    assert found[1, 1] == 1 and found.isfinite().all()
-    assert found[1, 0] == 1 or baseline == "last_value"
+    scale = task.scale(tokens)
+    assert scale[0].tolist() == pytest.approx((np.sqrt((differences**2).mean(0)) / 2).tolist(), rel=1e-3)
+    assert scale[1, 1] == 1 and scale.isfinite().all()
+    assert scale[1, 0] == 1 or baseline == "last_value"
 
 
 def test_missing_values_do_not_change_the_gradient():
@@ -174,7 +174,7 @@ def test_the_better_baseline_of_each_channel_is_learned():
      ({}, [(np.zeros((6, 2)), np.zeros((n, 2))) for n in (4, 5)], "its values have 4 and 5 steps"),
      ({}, [(np.zeros((6, 2)), np.full((4, 2), math.nan))], "'a' has no value in the training data")],
 )  # fmt: skip
-def test_data_that_cannot_be_forecast_are_named(options, pairs, message):
+def test_data_that_cannot_be_forecast_are_refused(options, pairs, message):
     task = task_of(**options)
     task.learned = None
     with pytest.raises(DataError, match=message):
@@ -193,7 +193,7 @@ def test_values_of_the_target_are_checked():
     task.check([[1, 2]] * 3 + [[math.inf, None]])
 
 
-def test_options_that_mean_nothing_are_refused():
+def test_meaningless_options_are_refused():
     for options, message in (
         ({"quantiles": (0.1, 0.9)}, "include 0.5"), ({"quantiles": (0.5, 0.1)}, "must increase"),
         ({"quantiles": (0.5, 1.0)}, "below 1"), ({"horizon": 0}, "at least 1 step"), ({"channels": []}, "at least one"),

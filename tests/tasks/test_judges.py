@@ -1,4 +1,4 @@
-"""Judges: their figures on items whose answers are known, and what they keep."""
+"""Judges: their figures for items whose answers are known, and what they save."""
 
 import os
 from dataclasses import replace
@@ -27,7 +27,7 @@ PATCHES = PatchVocabulary(pictures=ImageChopper(patch_size=2, channels=1, size=(
 
 
 def training(*items, vocabulary=PATCHES, labels=()):
-    """What a judge gets ready by."""
+    """The training items with which a judge is fitted."""
     return TrainingItems(lambda: iter(items), lambda column: iter(labels), vocabulary)
 
 
@@ -45,21 +45,21 @@ def picture(*ids):
     return PATCHES.restore(ids)
 
 
-def test_a_run_judges_what_was_asked_for(tmp_path):
+def test_a_run_judges_whether_items_have_the_requested_label(tmp_path):
     judge = AcceptedBy(run="runs/judge")
     judge.fit(lambda folder: part(lambda sample: {"class": str(int(sample["image"].any()))}), training())
     white, black = picture(15, 15), picture(0, 0)
-    found = [
+    items = [
         Generated(white, white, {"label": 1}),
         Generated(white, black, {"label": 0}),
         Generated(None, white, {"label": 1}),
     ]
-    assert judge.judge(found, PATCHES) == {"": 1 / 3, "_real": 1.0, "_decoded": 1.0}
+    assert judge.judge(items, PATCHES) == {"": 1 / 3, "_real": 1.0, "_decoded": 1.0}
     assert {"", "_real", "_decoded", "_recall"} <= judge.figures.keys() and judge.columns == ("label",)
     judge.save(tmp_path / "a")
-    again = AcceptedBy(run="gone")
-    again.load(tmp_path / "a", lambda folder: part())
-    assert again.judge(found, PATCHES)[""] == 1 / 3
+    loaded = AcceptedBy(run="gone")
+    loaded.load(tmp_path / "a", lambda folder: part())
+    assert loaded.judge(items, PATCHES)[""] == 1 / 3
     with pytest.raises(DataError, match="a/run has other weights than when this judge was saved; restore the original"):
         AcceptedBy(run="gone").load(tmp_path / "a", lambda folder: replace(part(), content="1"))
     with pytest.raises(DataError, match="run, the run of a judge, is missing; copy complete run folders"):
@@ -67,19 +67,19 @@ def test_a_run_judges_what_was_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "inputs", "tasks", "told"),
+    ("options", "inputs", "tasks", "message"),
     [
         ({}, ("a", "b"), ("t",), "has 2 inputs: set `input`; possible: a, b"),
         ({"task": "x"}, ("a",), ("t",), "has no task 'x'; possible: t"),
         ({}, ("a",), ("t", "u"), "has 2 tasks: set `task`; possible: t, u"),
     ],
 )
-def test_a_run_that_cannot_judge_is_told(options, inputs, tasks, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_run_that_cannot_judge_is_refused(options, inputs, tasks, message):
+    with pytest.raises(ValueError, match=message):
         AcceptedBy(run="r", **options).fit(lambda folder: part(inputs=inputs, tasks=tasks), training())
 
 
-def test_a_run_without_classes_is_no_judge():
+def test_a_run_without_classes_cannot_judge():
     judge = AcceptedBy(run="r")
     judge.fit(lambda folder: part(lambda sample: {"value": 3}), training())
     with pytest.raises(ValueError, match="task 'digit' returns no class, but value"):
@@ -87,20 +87,20 @@ def test_a_run_without_classes_is_no_judge():
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "message"),
     [
         (lambda sample: {"value": 3}, "it fails for true items: runs/judge: task 'digit' returns no class, but value"),
         (lambda sample: {}, "it fails for true items: task 'digit' returns no class for any of them"),
         (lambda sample: int("x"), "cannot score generated items, because it fails for true items: invalid literal"),
     ],
 )
-def test_a_run_that_cannot_judge_is_told_before_the_first_step(answers, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_run_that_fails_for_true_items_is_refused_before_the_first_step(answers, message):
+    with pytest.raises(ValueError, match=message):
         AcceptedBy(run="r").fit(lambda folder: part(answers), training(picture(1, 2)))
 
 
-def only(*answers):
-    """A run that can give these answers alone."""
+def run_with_answers(*answers):
+    """A run that can give only these answers."""
 
     def check(task: str, text: str) -> None:
         if text not in answers:
@@ -110,47 +110,49 @@ def only(*answers):
 
 
 @pytest.mark.parametrize("kind", [AcceptedBy, TranscribedBy])
-def test_a_judge_of_another_vocabulary_is_told_before_the_first_step(kind):
+def test_a_judge_of_another_vocabulary_is_refused_before_the_first_step(kind):
     labels = [1, float("nan"), 1, None, 0]
-    kind(run="r").fit(only("0", "1"), training(labels=labels))
-    told = r"runs/judge cannot answer '1', a value of column 'label': its classes are zero, one"
-    with pytest.raises(ValueError, match=told):
-        kind(run="r").fit(only("zero", "one"), training(labels=labels))
+    kind(run="r").fit(run_with_answers("0", "1"), training(labels=labels))
+    message = r"runs/judge cannot answer '1', a value of column 'label': its classes are zero, one"
+    with pytest.raises(ValueError, match=message):
+        kind(run="r").fit(run_with_answers("zero", "one"), training(labels=labels))
 
 
-def test_a_judge_of_another_rate_is_told_before_the_first_step():
+def test_a_judge_of_another_rate_is_refused_before_the_first_step():
     sounds = type("Sounds", (), {"rate": 16_000})()
-    hears = partial(part, inputs=("sound",))
+    sound_part = partial(part, inputs=("sound",))
     for rate in (None, 16_000):
-        made = replace(hears(), choppers={"sound": type("Hears", (), {"rate": rate})()})
-        AcceptedBy(run="r").fit(lambda folder, made=made: made, training(vocabulary=sounds))
-    made = replace(hears(), choppers={"sound": type("Hears", (), {"rate": 8_000})()})
-    told = r"runs/judge: input 'sound' has 8,000 Hz, but generated sounds have 16,000 Hz; train a judge with this rate"
-    with pytest.raises(ValueError, match=told):
-        AcceptedBy(run="r").fit(lambda folder: made, training(vocabulary=sounds))
+        judging_part = replace(sound_part(), choppers={"sound": type("Input", (), {"rate": rate})()})
+        AcceptedBy(run="r").fit(lambda folder, judging_part=judging_part: judging_part, training(vocabulary=sounds))
+    judging_part = replace(sound_part(), choppers={"sound": type("Input", (), {"rate": 8_000})()})
+    message = (
+        r"runs/judge: input 'sound' has 8,000 Hz, but generated sounds have 16,000 Hz; train a judge with this rate"
+    )
+    with pytest.raises(ValueError, match=message):
+        AcceptedBy(run="r").fit(lambda folder: judging_part, training(vocabulary=sounds))
 
 
-def test_tasks_know_what_they_can_never_answer():
+def test_tasks_refuse_answers_that_they_can_never_give():
     digits = Classification(target="label")
     digits.learned = Classification.Learned([0, 1])
     digits.check_answer("1")
     with pytest.raises(ValueError, match="its classes are 0, 1"):
         digits.check_answer("one")
-    hears = Ctc(target="text", source="sound")
-    hears.learned = Ctc.Learned("01 ")
-    hears.check_answer("1 0")
+    letters = Ctc(target="text", source="sound")
+    letters.learned = Ctc.Learned("01 ")
+    letters.check_answer("1 0")
     with pytest.raises(ValueError, match="'o' is not one of its symbols '01 '"):
-        hears.check_answer("one")
+        letters.check_answer("one")
 
 
-def test_copies_are_found(tmp_path):
+def test_copies_of_training_items_are_counted(tmp_path):
     judge = Copies()
     judge.fit(no_run, training([1, 2], [3, 4]))
     judge.save(tmp_path)
-    again = Copies()
-    again.load(tmp_path, no_run)
-    assert np.array_equal(again.training, [[1, 2], [3, 4]])
-    for each in (judge, again):
+    loaded = Copies()
+    loaded.load(tmp_path, no_run)
+    assert np.array_equal(loaded.training, [[1, 2], [3, 4]])
+    for each in (judge, loaded):
         copied = [Generated(picture(1, 2), picture(5, 6), {}), Generated(picture(3, 4), picture(5, 4), {})]
         assert each.judge(copied, PATCHES) == {"": 1.0, "_exact": 1.0, "_exact_real": 0.0}
         alike = [Generated(picture(5, 6), picture(7, 8), {}), Generated(None, picture(9, 9), {})]
@@ -161,18 +163,18 @@ def test_copies_are_found(tmp_path):
         judge.fit(no_run, training())
     (tmp_path / "training-2.u16").write_bytes(b"123")
     with pytest.raises(DataError, match="the ids of training items are missing or damaged"):
-        again.load(tmp_path, no_run)
+        loaded.load(tmp_path, no_run)
     (tmp_path / "training-2.u16").unlink()
     (tmp_path / "training-2.u16").symlink_to(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"training-2\.u16 does not exist"):
-        again.load(tmp_path, no_run)
+        loaded.load(tmp_path, no_run)
 
 
-def test_nothing_can_be_copied_where_no_item_is_complete():
+def test_incomplete_items_are_not_counted_as_copies():
     judge = Copies()
     judge.fit(no_run, training([1, 2], [3, 4]))
-    cut = [Generated(None, picture(1, 2), {}), Generated(None, picture(9, 9), {})]
-    assert judge.judge(cut, PATCHES) == {"_exact_real": 0.5}
+    incomplete = [Generated(None, picture(1, 2), {}), Generated(None, picture(9, 9), {})]
+    assert judge.judge(incomplete, PATCHES) == {"_exact_real": 0.5}
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
@@ -186,14 +188,14 @@ def test_samples_without_a_label_are_not_judged(kind, answer, wrong, missing):
     right = {"": 1 - wrong, "_real": 1 - wrong, "_decoded": 1 - wrong}
     assert judge.judge(known, PATCHES) == right
     assert judge.judge(known + unlabelled, PATCHES) == right | {"_unlabelled": 2}
-    cut = judge.judge([*known, Generated(None, white, {"label": 7}), *unlabelled], PATCHES)
-    assert cut == right | {"": 0.5, "_unlabelled": 2}
+    figures = judge.judge([*known, Generated(None, white, {"label": 7}), *unlabelled], PATCHES)
+    assert figures == right | {"": 0.5, "_unlabelled": 2}
     with pytest.raises(DataError, match="none of the 2 samples has a value in column 'label', so generated ite"):
         judge.judge(unlabelled, PATCHES)
 
 
-def spread_of(made, true, labels=None):
-    """What a classifier finds that pools each item to the vector that it is."""
+def spread_of(generated, true, labels=None):
+    """The figures of a classifier whose features of an item are the item itself."""
 
     def pooled(task, samples):
         return torch.tensor([sample["image"] for sample in samples], dtype=torch.float32)
@@ -201,10 +203,10 @@ def spread_of(made, true, labels=None):
     judge = AcceptedBy(run="r")
     judge.part, judge.input, judge.task = part(pooled=pooled), "image", "digit"
     labels = labels or ["1"] * len(true)
-    return judge.spread([Generated(a, b, {}) for a, b in zip(made, true)], labels)
+    return judge.spread([Generated(a, b, {}) for a, b in zip(generated, true)], labels)
 
 
-def test_what_is_generated_is_compared_with_what_is_true():
+def test_generated_items_are_compared_with_true_items():
     random = np.random.default_rng(0)
     true = random.normal(size=(60, 3)).tolist()
     same, apart = spread_of(true, true), spread_of((np.array(true) + 100).tolist(), true)
@@ -222,19 +224,19 @@ def test_what_is_generated_is_compared_with_what_is_true():
     assert other["_recall"] > 0.7 and 0.7 < other["_coverage"] < 1
 
 
-def test_as_many_are_compared_as_there_are_complete_ones():
+def test_only_complete_items_are_compared():
     true = np.random.default_rng(0).normal(size=(20, 3)).tolist()
-    cut = [item if number < 8 else None for number, item in enumerate(true)]
-    found = spread_of(cut, true, ["a", "b"] * 10)
-    assert found["_compared"] == 8 and found["_recall"] == 1 and "_recall_real" not in found
+    incomplete = [item if number < 8 else None for number, item in enumerate(true)]
+    figures = spread_of(incomplete, true, ["a", "b"] * 10)
+    assert figures["_compared"] == 8 and figures["_recall"] == 1 and "_recall_real" not in figures
     few = spread_of(true[:5], true[:5], list("abcde"))
     assert few == {"_compared": 5}, "no neighbours, and no two of a class"
     assert spread_of([None] * 3, true[:3]) == {}
-    unread = spread_of([*true[:6], [float("nan")] * 3], true[:7])
-    assert unread["_compared"] == 6
+    with_nan = spread_of([*true[:6], [float("nan")] * 3], true[:7])
+    assert with_nan["_compared"] == 6
 
 
-def test_many_items_are_compared_by_some(monkeypatch):
+def test_of_many_items_only_some_are_compared(monkeypatch):
     monkeypatch.setattr(accepted_by, "MOST", 10)
     true = np.random.default_rng(0).normal(size=(25, 2)).tolist()
     assert spread_of(true, true)["_compared"] == 9, "every third"
@@ -244,14 +246,14 @@ def test_molecules_are_judged(tmp_path):
     judge = Molecules()
     judge.fit(no_run, training("CCO", "C"))
     judge.save(tmp_path)
-    again = Molecules()
-    again.load(tmp_path, no_run)
-    found = [Generated(smiles, None, {}) for smiles in ("OCC", "CCN", "NCC", "C(", None)]
-    for each in (judge, again):  # OCC is CCO, NCC is CCN
-        assert each.judge(found, ByteEncoding()) == {"_valid": 0.6, "_unique": 2 / 3, "_novel": 0.5}
+    loaded = Molecules()
+    loaded.load(tmp_path, no_run)
+    items = [Generated(smiles, None, {}) for smiles in ("OCC", "CCN", "NCC", "C(", None)]
+    for each in (judge, loaded):  # OCC is CCO, NCC is CCN
+        assert each.judge(items, ByteEncoding()) == {"_valid": 0.6, "_unique": 2 / 3, "_novel": 0.5}
         assert each.judge([], ByteEncoding()) == {"_valid": 0.0, "_unique": 0.0, "_novel": 0.0}
     with pytest.raises(DataError, match=r"training\.u64 is missing or damaged"):
-        again.load(tmp_path / "other", no_run)
+        loaded.load(tmp_path / "other", no_run)
     with pytest.raises(ValueError, match="molecules must be texts .SMILES.; an item of the target is "):
         judge.fit(no_run, training(picture(1, 2)))
 
@@ -260,31 +262,31 @@ def test_a_speech_recogniser_judges(tmp_path):
     judge = TranscribedBy(run="runs/judge", column="label")
     judge.fit(lambda folder: part(lambda sample: {"text": "7 7" if sample["image"].any() else "0"}), training())
     white, black = picture(15, 15), picture(0, 0)
-    found = [Generated(black, white, {"label": "7 7"}), Generated(None, black, {"label": 0})]
-    assert judge.judge(found, PATCHES) == {"": 1.0, "_real": 0.0, "_decoded": 0.0}  # 0 for 7 7, nothing for 0
+    items = [Generated(black, white, {"label": "7 7"}), Generated(None, black, {"label": 0})]
+    assert judge.judge(items, PATCHES) == {"": 1.0, "_real": 0.0, "_decoded": 0.0}  # "0" for "7 7", nothing for "0"
 
 
-def test_a_molecule_is_read_up_to_so_many_letters():
+def test_a_molecule_longer_than_the_limit_is_not_read():
     """RDKit took 47 seconds for 15,000 letters."""
     pytest.importorskip("rdkit")
     rings = "C1CC1" * (LONGEST // 5)
     assert canonical(rings) is not None and canonical(rings + "C") is None and canonical("C" * 10**6) is None
 
 
-def test_the_file_of_known_molecules_is_one(tmp_path):
+def test_a_damaged_file_of_training_molecules_is_refused(tmp_path):
     judge = Molecules()
     judge.training_digests = np.array([3, 5], np.uint64)
     judge.save(tmp_path)
-    again = Molecules()
-    again.load(tmp_path, no_run)
-    assert again.training_digests.tolist() == [3, 5]
+    loaded = Molecules()
+    loaded.load(tmp_path, no_run)
+    assert loaded.training_digests.tolist() == [3, 5]
     for harm in (lambda file: file.write_bytes(b"123"), lambda file: file.unlink(), os.mkfifo):
         harm(tmp_path / "training.u64")
         with pytest.raises(DataError, match="training.u64 is missing or damaged"):
-            again.load(tmp_path, no_run)
+            loaded.load(tmp_path, no_run)
 
 
-def test_the_name_of_a_judge_s_content_is_text(tmp_path):
+def test_a_content_file_that_is_not_text_is_refused(tmp_path):
     judge = AcceptedBy(run="runs/judge", column="label")
     (tmp_path / "run").mkdir()
     (tmp_path / "content.txt").write_bytes(b"\x93abc")
@@ -292,8 +294,8 @@ def test_the_name_of_a_judge_s_content_is_text(tmp_path):
         judge.load(tmp_path, lambda folder: part(lambda sample: {"class": "a"}))
 
 
-def test_figures_are_of_as_many_items_as_are_compared():
-    """Not of all that were generated: some have no label, and of some no vector is known."""
+def test_counts_are_those_of_the_items_behind_a_figure():
+    """Some generated items have no label, and some have no vector; these do not count."""
     judge = AcceptedBy(run="runs/judge", column="label")
     figures = {"": 0.5, "_real": 1.0, "_unlabelled": 15.0, "_compared": 4.0, "_recall_real": 0.9}
     counts = judge.counts(figures, 20)
