@@ -1,4 +1,5 @@
-"""Masked diffusion: the bound is the mean over all orders, drafts are filled in as asked, and nothing given changes."""
+"""Masked diffusion: the bound is the mean over all orders, drafts are filled in step by step, and known tokens do not
+change."""
 
 import itertools
 import math
@@ -32,8 +33,8 @@ MASK = CHOPPER.vocabulary.roles["mask"]
 CONTEXT = 8
 
 
-def made(**options):
-    """A task and a model of it."""
+def task_and_model(**options):
+    """A task and a small model with its head."""
     torch.manual_seed(0)
     task = MaskedDiffusion(target="text", **options)
     task.choppers = {"text": CHOPPER}
@@ -46,7 +47,7 @@ def made(**options):
     return task, model.eval()
 
 
-TASK, MODEL = made()
+TASK, MODEL = task_and_model()
 
 
 def batch_of(rows, **more):
@@ -55,7 +56,7 @@ def batch_of(rows, **more):
 
 
 def nats_of(row, hidden):
-    """The nats of each hidden token of a row, given the others."""
+    """The nats of each hidden token of a row, if the others are known."""
     ids = [MASK if place in hidden else id for place, id in enumerate(row)]
     draft = draft_of(MODEL, "draft", TASK, batch_of([ids]))
     logs = draft.scores(at=torch.tensor([place in hidden for place in range(len(row))]))
@@ -100,7 +101,7 @@ def test_the_padding_behind_the_last_window_of_a_corpus_costs_nothing():
 
 
 @given(seed=st.integers(0, 99), epoch=st.integers(0, 3), number=st.integers(0, 999), n=st.integers(1, 8))
-def test_what_is_hidden_and_what_it_weighs(seed, epoch, number, n):
+def test_hidden_tokens_are_the_targets_and_have_weights(seed, epoch, number, n):
     row = [number % 4] * n
     batch = batch_of([row])
     planned = batch.main.__class__(**{**vars(batch.main), "seeds": ((seed, epoch, number),)})
@@ -112,35 +113,35 @@ def test_what_is_hidden_and_what_it_weighs(seed, epoch, number, n):
     assert targets.values.tolist() == [number % 4] * hidden
     output = torch.zeros(hidden, CHOPPER.vocabulary.size)  # every id is as likely
     assert float(TASK.terms(output, targets)["loss"]) == pytest.approx(n * math.log(CHOPPER.vocabulary.size), rel=1e-5)
-    training = TASK.targets(Batch(main=planned))[1]  # where few of many are hidden, none drowns the others
+    training = TASK.targets(Batch(main=planned))[1]  # limited, so that a few hidden tokens do not dominate
     assert training.weights.tolist() == pytest.approx([min(n / hidden, Hiding().largest_weight)] * hidden)
     assert training.values.tolist() == targets.values.tolist() and training.count == n
 
 
 def test_every_number_of_hidden_tokens_is_as_likely():
     counts = counts_of(TASK, 8, 8000)
-    assert counts[0] == 0 and counts[1:].min() > 990 and counts[1:].max() < 1010  # spread, not drawn
+    assert counts[0] == 0 and counts[1:].min() > 990 and counts[1:].max() < 1010  # evenly spread, not random
 
 
 def counts_of(task, n, samples):
-    """In how many of so many samples of n tokens 0, 1, ... of them are hidden."""
+    """The numbers of samples in which 0, 1, ... of n tokens are hidden."""
     places = [(0, 0, number) for number in range(samples)]
     return np.bincount([len(task.choose(np.zeros(n, int), task.random(place), place)) for place in places])
 
 
 @pytest.mark.system
 @given(least=st.floats(0, 1), most=st.floats(0, 1), n=st.integers(1, 30))
-def test_training_hides_shares_in_bounds_and_evaluations_any(least, most, n):
+def test_training_hides_shares_within_bounds_and_evaluations_hide_any_share(least, most, n):
     least, most = sorted((least, most))
-    task, batch = made(hiding=Hiding(least=least, most=most))[0], batch_of([[0, 1, 2, 3] * 2] * 40)
-    found = np.flatnonzero(counts_of(task, n, 128))
-    assert max(least * n, 1) <= found.min() <= max(least * n, 1) + 1 + (most - least) * n / 20  # rounded up
-    assert most * n - (most - least) * n / 20 <= found.max() < max(most * n, 1) + 1
+    task, batch = task_and_model(hiding=Hiding(least=least, most=most))[0], batch_of([[0, 1, 2, 3] * 2] * 40)
+    numbers = np.flatnonzero(counts_of(task, n, 128))
+    assert max(least * n, 1) <= numbers.min() <= max(least * n, 1) + 1 + (most - least) * n / 20  # rounded up
+    assert most * n - (most - least) * n / 20 <= numbers.max() < max(most * n, 1) + 1
     seeded = batch.main.__class__(**{**vars(batch.main), "seeds": tuple((0, 0, k) for k in range(40))})
     evaluated = Batch(main=seeded, units={"text": 320.0})
-    ours, theirs = task.targets(evaluated)[1], made(hiding=ANY)[0].targets(evaluated)[1]
-    assert ours.count == theirs.count == 320
-    assert all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in ("weights", "values", "slots"))
+    limited, unlimited = task.targets(evaluated)[1], task_and_model(hiding=ANY)[0].targets(evaluated)[1]
+    assert limited.count == unlimited.count == 320
+    assert all(torch.equal(getattr(limited, name), getattr(unlimited, name)) for name in ("weights", "values", "slots"))
 
 
 NAMES = [
@@ -162,14 +163,14 @@ def hidden_by_name():
     return {name: hidden_counts(name, 64, [(0, 0, number) for number in range(256)]) for name in NAMES}
 
 
-def test_how_much_of_one_input_is_hidden_does_not_tell_how_much_of_another_is(hidden_by_name):
+def test_hidden_shares_of_two_inputs_are_not_correlated(hidden_by_name):
     """Over all pairs of names the correlation is what chance allows: its standard deviation is 1 / sqrt(256)."""
-    found = [np.corrcoef(one, two)[0, 1] for one, two in itertools.combinations(hidden_by_name.values(), 2)]
-    assert max(map(abs, found)) < 4.5 / 16 and np.std(found) == pytest.approx(1 / 16, rel=0.25)
+    correlations = [np.corrcoef(one, two)[0, 1] for one, two in itertools.combinations(hidden_by_name.values(), 2)]
+    assert max(map(abs, correlations)) < 4.5 / 16 and np.std(correlations) == pytest.approx(1 / 16, rel=0.25)
 
 
 def test_two_inputs_are_hidden_in_every_combination(hidden_by_name):
-    """Of 8 x 8 cells nearly none is empty, as many are where one order follows from the other."""
+    """Nearly none of 8 x 8 cells is empty; many would be empty if one order followed from the other."""
     for one, two in itertools.combinations(hidden_by_name.values(), 2):
         assert len({*zip(((one - 1) // 8).tolist(), ((two - 1) // 8).tolist())}) > 50
         assert len({*((one - two) % 64).tolist()}) > 50
@@ -184,10 +185,10 @@ def test_every_window_of_a_stream_is_hidden_as_evenly_as_a_sample():
     assert counts[0] == 0 and counts[1:].min() >= 14 and counts[1:].max() <= 18
 
 
-def test_whole_inputs_are_hidden_in_training_alone():
-    task, _ = made(hiding=Hiding(whole=1))
-    found = {len(task.choose(np.zeros(6, int), task.random((0, 0, k)), (0, 0, k))) for k in range(50)}
-    assert found == {0, 6}
+def test_whole_inputs_are_hidden_only_in_training():
+    task, _ = task_and_model(hiding=Hiding(whole=1))
+    counts = {len(task.choose(np.zeros(6, int), task.random((0, 0, k)), (0, 0, k))) for k in range(50)}
+    assert counts == {0, 6}
     batch = batch_of([[0, 1, 2, 3]] * 40)
     seeded = batch.main.__class__(**{**vars(batch.main), "seeds": tuple((0, 0, k) for k in range(40))})
     training, evaluation = (
@@ -198,45 +199,45 @@ def test_whole_inputs_are_hidden_in_training_alone():
     assert evaluation.count == 160 and len(set(evaluation.weights.tolist())) == 4
 
 
-@pytest.mark.parametrize("wrong, told", [
+@pytest.mark.parametrize("wrong, message", [
     ({"whole": 2}, "they are least 0, most 1 and whole 2"),
     ({"least": 0.6, "most": 0.5}, "least no more than most; they are least 0.6, most 0.5"),
     ({"least": -0.1}, "shares must be from 0 to 1"),
     ({"largest_weight": 0.5}, "largest_weight must be at least 1, not 0.5"),
 ])  # fmt: skip
-def test_what_cannot_be_hidden_is_refused(wrong, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_shares_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         Hiding(**wrong)
 
 
 @pytest.mark.parametrize("by", ["confidence", "random"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 6, 50])
-def test_a_draft_is_filled_in_in_so_many_steps(by, steps):
-    seen = []
-    how = Generating(refining=Refining(steps=steps, by=by), show=seen.append, seed=0)
+def test_a_draft_is_filled_in_within_the_requested_steps(by, steps):
+    shown = []
+    how = Generating(refining=Refining(steps=steps, by=by), show=shown.append, seed=0)
     rows = [[MASK] * 6, [1, MASK, MASK, 2, MASK, 3]]
-    found = refined(TASK, draft_of_rows(MODEL, "draft", TASK, rows), how)
-    assert len(seen) == 1 + min(steps, 6) and seen[0] == rows
-    left = [[row.count(MASK) for row in items] for items in seen]
+    filled = refined(TASK, draft_of_rows(MODEL, "draft", TASK, rows), how)
+    assert len(shown) == 1 + min(steps, 6) and shown[0] == rows
+    left = [[row.count(MASK) for row in items] for items in shown]
     assert left[-1] == [0, 0] and all(
         a > b or a == 0 for first, second in itertools.pairwise(left) for a, b in zip(first, second)
     )
-    assert [found[1][place] for place in (0, 3, 5)] == [1, 2, 3] and all(0 <= id < 4 for row in found for id in row)
-    for first, second in itertools.pairwise(seen):  # what was filled in stays
+    assert [filled[1][place] for place in (0, 3, 5)] == [1, 2, 3] and all(0 <= id < 4 for row in filled for id in row)
+    for first, second in itertools.pairwise(shown):  # what was filled in stays
         assert all(b == a for old, new in zip(first, second) for a, b in zip(old, new) if a != MASK)
 
 
 @given(by=st.sampled_from(["confidence", "random"]), masks=st.integers(1, 1024), steps=st.integers(1, 1024))
-def test_the_masks_that_are_left_fall_evenly_or_with_the_cosine(by, masks, steps):
-    """In whole numbers, in as many steps as there are masks at most, and never by less than one mask a step."""
+def test_the_number_of_masks_falls_evenly_or_with_the_cosine(by, masks, steps):
+    """In whole numbers, in at most as many steps as there are masks, and by at least one mask per step."""
     how, used = Refining(steps=steps, by=by), min(steps, masks)
     left = [int(how.left(torch.tensor([masks, 1]), step)[0]) for step in range(used)]
     if by == "random":
         assert left == [masks * (used - step - 1) // used for step in range(used)]
         assert used < masks or left == [*range(masks - 1, -1, -1)], "as many steps as tokens: one a step"
     else:
-        wanted = [masks * math.cos((step + 1) / used * math.pi / 2) for step in range(used)]
-        assert left[-1] == 0 and all(each - 1 < found < each + 1e-5 for found, each in zip(left[:-1], wanted))
+        expected = [masks * math.cos((step + 1) / used * math.pi / 2) for step in range(used)]
+        assert left[-1] == 0 and all(each - 1 < number < each + 1e-5 for number, each in zip(left[:-1], expected))
 
 
 def test_half_of_the_masks_are_left_after_two_thirds_of_the_steps():
@@ -245,13 +246,13 @@ def test_half_of_the_masks_are_left_after_two_thirds_of_the_steps():
 
 
 @pytest.mark.parametrize("by", ["confidence", "random"])
-def test_more_steps_than_masks_are_as_many_steps_as_masks(by):
+def test_steps_beyond_the_number_of_masks_change_nothing(by):
     """The noise on confidences falls to 0 with the last mask, item by item."""
-    found = []
+    drafts = []
     for steps in (6, 50):
         how = Generating(refining=Refining(steps=steps, by=by), seed=0)
-        found.append(refined(TASK, draft_of_rows(MODEL, "draft", TASK, [[MASK] * 6] * 20), how))
-    assert found[0] == found[1]
+        drafts.append(refined(TASK, draft_of_rows(MODEL, "draft", TASK, [[MASK] * 6] * 20), how))
+    assert drafts[0] == drafts[1]
 
 
 def test_the_last_mask_of_every_item_is_chosen_without_noise(monkeypatch):
@@ -259,10 +260,10 @@ def test_the_last_mask_of_every_item_is_chosen_without_noise(monkeypatch):
     monkeypatch.setattr(
         refine, "keep_masked", lambda order, item, left: orders.append((order, item)) or kept(order, item, left)
     )
-    sure, scores = [], Draft.scores
+    confidences, scores = [], Draft.scores
 
     def scored(self, *more):
-        sure.append(scores(self, *more).amax(1))
+        confidences.append(scores(self, *more).amax(1))
         return scores(self, *more)
 
     monkeypatch.setattr(Draft, "scores", scored)
@@ -270,12 +271,13 @@ def test_the_last_mask_of_every_item_is_chosen_without_noise(monkeypatch):
     how = Refining(steps=4)
     [*draft_of_rows(MODEL, "draft", TASK, rows).refine(how, Sampling(top_k=1), 1.0, Streams.of(len(rows), 0))]
     noisy = [
-        [bool((order != best)[item == each].any()) for each in (0, 1)] for (order, item), best in zip(orders, sure)
+        [bool((order != best)[item == each].any()) for each in (0, 1)]
+        for (order, item), best in zip(orders, confidences)
     ]
     assert noisy == [[True, True], [True, False], [True, False], [False, False]]
 
 
-def test_the_surest_are_first_and_the_likeliest():
+def test_the_most_confident_token_is_filled_in_first():
     draft = draft_of_rows(MODEL, "draft", TASK, [[MASK] * 5])
     logs = draft.scores()
     best = int(logs.amax(1).argmax())
@@ -290,21 +292,21 @@ def test_the_surest_are_first_and_the_likeliest():
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3)), min_size=1, max_size=20),
     st.lists(st.integers(0, 9), min_size=4, max_size=4),
 )
-def test_so_many_stay_masked(pairs, left):
+def test_the_requested_number_of_tokens_stays_masked(pairs, left):
     order, item = torch.tensor([value for value, _ in pairs]), torch.tensor([number for _, number in pairs])
     kept = keep_masked(order, item, torch.tensor(left))
     for number in set(item.tolist()):
-        mine = item == number
-        assert int(kept[mine].sum()) == min(left[number], int(mine.sum()) - 1)
-        if kept[mine].any():
-            assert order[mine & kept].max() <= order[mine & ~kept].min()
+        members = item == number
+        assert int(kept[members].sum()) == min(left[number], int(members.sum()) - 1)
+        if kept[members].any():
+            assert order[members & kept].max() <= order[members & ~kept].min()
 
 
-def test_guidance_and_what_is_refused():
+def test_guidance_and_wrong_settings():
     one = batch_of([[MASK, 1]])
     chunks = one.main.chunks["text"]
     moved = replace(chunks, index=chunks.index + 1)
-    two = Batch(main=replace(one.main, chunks={"text": moved}))  # which is read otherwise
+    two = Batch(main=replace(one.main, chunks={"text": moved}))  # which the model reads differently
     plain = [draft_of(MODEL, "draft", TASK, each).scores() for each in (one, two)]
     guided = draft_of(MODEL, "draft", TASK, one, two).scores(guidance=3.0)
     expected = (plain[1] + 3 * (plain[0] - plain[1]))[:, :4].log_softmax(-1)  # probabilities of what a token may become
@@ -322,7 +324,7 @@ def test_guidance_and_what_is_refused():
 
 
 def two_inputs():
-    """Two tasks over two inputs in one set, and a model of both, every token of which reads all."""
+    """Two tasks over two inputs in one set, and a model with both, in which every token reads all tokens."""
     torch.manual_seed(0)
     tasks = {name: MaskedDiffusion(target=name) for name in ("text", "other")}
     for task in tasks.values():
@@ -340,8 +342,8 @@ ROWS = st.lists(
 
 
 @given(rows=ROWS, seed=st.integers(0, 99), other=st.integers(1, 3))
-def test_no_hidden_token_of_any_input_reaches_what_is_computed(rows, seed, other):
-    """Bit-equality: what is hidden of one input cannot be seen by the other's predictions either, whatever it was."""
+def test_no_hidden_token_of_any_input_reaches_the_outputs(rows, seed, other):
+    """Outputs are bit-equal: hidden tokens of one input do not reach the predictions of the other input either."""
 
     def read(rows):
         samples = [[("text", list(one)), ("other", list(two))] for one, two in rows]
@@ -354,7 +356,7 @@ def test_no_hidden_token_of_any_input_reaches_what_is_computed(rows, seed, other
         with torch.no_grad():
             return batch, BOTH(BOTH.plan(batch))
 
-    batch, found = read(rows)
+    batch, outputs = read(rows)
     changed, before = [[list(one), list(two)] for one, two in rows], len(CHOPPER.vocabulary.before)
     for which, name in enumerate(TASKS):
         chunks, at = batch.main.chunks[name], 0
@@ -363,9 +365,9 @@ def test_no_hidden_token_of_any_input_reaches_what_is_computed(rows, seed, other
                 if chunks.hidden.flatten()[at + before + place] != -100:
                     changed[sample][which][place] = (row[which][place] + other) % 4
             at += before + len(row[which]) + len(CHOPPER.vocabulary.after)
-    again, same = read(changed)
+    again, other_outputs = read(changed)
     for name in TASKS:
-        assert torch.equal(found[name], same[name])
+        assert torch.equal(outputs[name], other_outputs[name])
         assert not torch.equal(batch.targets[name].values, again.targets[name].values)
 
 
@@ -382,6 +384,6 @@ evaluation: {{every: 2, generated: 2}}
 logging: {{tensorboard: false}}
 """)
     train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))  # `evaluation.sample_tokens` is 120
-    told = capsys.readouterr()
-    shown = [line[4:] for line in (told.out + told.err).splitlines() if line.startswith("  | ")]
+    output = capsys.readouterr()
+    shown = [line[4:] for line in (output.out + output.err).splitlines() if line.startswith("  | ")]
     assert 0 < len("\n".join(shown)) <= 12

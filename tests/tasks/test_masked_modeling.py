@@ -1,4 +1,4 @@
-"""Masked modelling and span corruption: what is hidden, how often; nothing else leaks, and nothing is lost."""
+"""Masked modelling and span corruption: which tokens are hidden and how often, and that hidden tokens do not leak."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ TEXT = "the cat sat on the mat, and the dog saw that the cat sat there; then the
 
 
 def tree(folder: Path, task: dict, **sections) -> dict:
-    """A small model of characters on a text of its own."""
+    """The configuration of a small model of characters, trained on a text of this folder."""
     (folder / "a.txt").write_text(TEXT)
-    found = {
+    config = {
         "inputs": {"text": {"use": "text", "encoding": "characters"}},
         "model": {"width": 32, "depth": 2, "heads": 2, "context": 40, "attention": "same_sample"},
         "tasks": {"task": task},
@@ -46,7 +46,7 @@ def tree(folder: Path, task: dict, **sections) -> dict:
         "training": {"steps": 4, "tokens_per_step": 160, "schedule": "constant"},
         "evaluation": {"every": 4}, "logging": {"tensorboard": False}, "out": str(folder / "run"),
     }  # fmt: skip
-    return found | sections
+    return config | sections
 
 
 MASKED = {"use": "masked_modeling", "target": "text"}
@@ -86,9 +86,9 @@ def trained(folder: Path, config_tree: dict) -> Run:
 
 def task(**options) -> MaskedModeling:
     """Masking of byte texts."""
-    made = MaskedModeling(target="text", **options)
-    made.choppers = {"text": TextChopper(vocabulary=Extended(ByteEncoding(), ["mask"]))}
-    return made
+    masking = MaskedModeling(target="text", **options)
+    masking.choppers = {"text": TextChopper(vocabulary=Extended(ByteEncoding(), ["mask"]))}
+    return masking
 
 
 # ------------------------------------------------------------------------------------------------------ what is hidden
@@ -96,28 +96,30 @@ def task(**options) -> MaskedModeling:
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(min_size=1, max_size=80), st.sampled_from(["tokens", "words", "spans"]), st.integers(0, 100))
-def test_as_much_as_asked_and_never_a_special_id(content, hide, seed):
-    made = task(hide=hide, share=0.3)
+def test_the_requested_share_is_hidden_and_never_a_special_id(content, hide, seed):
+    masking = task(hide=hide, share=0.3)
     ids = np.array([256, *content])
-    chosen = made.choose(ids, np.random.default_rng(seed))
-    wanted = max(1, round(0.3 * len(content)))
+    chosen = masking.choose(ids, np.random.default_rng(seed))
+    expected = max(1, round(0.3 * len(content)))
     assert len(set(chosen.tolist())) == len(chosen) and 0 not in chosen and len(chosen) >= 1
-    assert len(chosen) == wanted or (hide != "tokens" and (len(chosen) <= wanted or _one_word(made, ids, chosen)))
+    assert len(chosen) == expected or (
+        hide != "tokens" and (len(chosen) <= expected or _is_one_word(masking, ids, chosen))
+    )
 
 
-def _one_word(made: MaskedModeling, ids: np.ndarray, chosen: np.ndarray) -> bool:
-    """Whether the places are one word that alone is longer than the share."""
+def _is_one_word(masking: MaskedModeling, ids: np.ndarray, chosen: np.ndarray) -> bool:
+    """Whether the places are a single word, which alone is longer than the share."""
     return bool((np.diff(chosen) == 1).all())
 
 
 @pytest.mark.parametrize("hide", ["words", "spans"])
 def test_words_are_hidden_whole(hide):
     text = b"one two, three four-five six"
-    made, ids = task(hide=hide, share=0.4), np.array(list(text))
+    masking, ids = task(hide=hide, share=0.4), np.array(list(text))
     words = [set(range(start, start + len(word))) for word, start in (
         (b"one", 0), (b"two", 4), (b"three", 9), (b"four", 15), (b"five", 20), (b"six", 25))]  # fmt: skip
     for seed in range(50):
-        chosen = set(made.choose(ids, np.random.default_rng(seed)).tolist())
+        chosen = set(masking.choose(ids, np.random.default_rng(seed)).tolist())
         assert all(word <= chosen or not word & chosen for word in words)
 
 
@@ -125,24 +127,24 @@ def test_spans_hide_neighbours_more_often_than_words_do():
     ids = np.array(list(b"a b c d e f g h i j k l m n o p q r s t u v w x y z" * 4))
 
     def neighbours(hide: str) -> float:
-        found = [task(hide=hide, share=0.2).choose(ids, np.random.default_rng(seed)) for seed in range(40)]
-        return float(np.mean([np.mean(np.diff(chosen) <= 2) for chosen in found]))
+        samples = [task(hide=hide, share=0.2).choose(ids, np.random.default_rng(seed)) for seed in range(40)]
+        return float(np.mean([np.mean(np.diff(chosen) <= 2) for chosen in samples]))
 
     assert neighbours("spans") > neighbours("words") + 0.2
 
 
-def test_eighty_ten_ten():
-    made, random = task(), np.random.default_rng(0)
+def test_of_hidden_tokens_80_percent_are_masked_10_percent_random_and_10_percent_unchanged():
+    masking, random = task(), np.random.default_rng(0)
     ids = np.full(20_000, 65)
-    read = made.replaced(ids, np.arange(len(ids)), random)
+    read = masking.replaced(ids, np.arange(len(ids)), random)
     assert np.mean(read == 257) == pytest.approx(0.8, abs=0.01)
     assert np.mean(read == 65) == pytest.approx(0.1 + 0.1 / 256, abs=0.01)
     assert set(read[read != 257].tolist()) <= set(range(256))  # never a special id
 
 
 def test_a_span_is_replaced_as_a_whole_and_has_as_many_words_as_in_spanbert():
-    made, random = task(hide="spans"), np.random.default_rng(0)
-    read = made.replaced(np.full(3_000, 65), np.arange(3_000) // 3, random).reshape(-1, 3)
+    masking, random = task(hide="spans"), np.random.default_rng(0)
+    read = masking.replaced(np.full(3_000, 65), np.arange(3_000) // 3, random).reshape(-1, 3)
     kinds = np.where(read == 257, 2, np.where(read == 65, 0, 1))  # a random byte is 65 once in 256
     assert np.mean((kinds == kinds[:, :1]).all(1)) > 0.99
     assert np.mean(kinds[:, 0] == 2) == pytest.approx(0.8, abs=0.04)
@@ -151,7 +153,7 @@ def test_a_span_is_replaced_as_a_whole_and_has_as_many_words_as_in_spanbert():
 
 @pytest.mark.parametrize(("text", "words"), [
     ("caf\u00e9 na\u00efve", ["caf\u00e9", "na\u00efve"]),  # accents within words
-    ("cafe\u0301s", ["cafe\u0301s"]),  # written as a mark of its own
+    ("cafe\u0301s", ["cafe\u0301s"]),  # the accent is a separate character
     ("\u201cyes\u201d no\u2014one", ["\u201c", "yes", "\u201d", "no", "\u2014", "one"]),  # no letters
     ("\u6211\u7231\u4f60", ["\u6211", "\u7231", "\u4f60"]),  # Chinese: a character is a word
     ("\u041c\u043e\u0441\u043a\u0432\u0430 42", ["\u041c\u043e\u0441\u043a\u0432\u0430", "42"]),
@@ -189,63 +191,65 @@ def test_predict_writes_what_sentinels_stand_for(tmp_path):
     assert isinstance(run.predict([{"text": "the <|sentinel_0|> sat"}], max_tokens=4)[0]["task"]["text"], str)
 
 
-def test_the_mask_is_the_same_every_time_and_another_for_another_row(tmp_path):
-    made = trainer(tree(tmp_path, MASKED))
-    train = made.data.splits["train"]
+def test_a_row_always_has_the_same_mask_and_each_row_another(tmp_path):
+    experiment = trainer(tree(tmp_path, MASKED))
+    train = experiment.data.splits["train"]
     starts = train.plan(0, 0)
-    first, again = (make_batch(train, starts, made.data.tasks).main.chunks["text"].hidden for _ in range(2))
+    first, again = (make_batch(train, starts, experiment.data.tasks).main.chunks["text"].hidden for _ in range(2))
     assert torch.equal(first, again)
     assert len({tuple((row != IGNORED).nonzero()[:, 0].tolist()) for row in first}) == 4
-    alone = make_batch(train, starts[2:3], made.data.tasks).main.chunks["text"].hidden
+    alone = make_batch(train, starts[2:3], experiment.data.tasks).main.chunks["text"].hidden
     assert torch.equal(alone[0], first[2])  # whatever else is in the batch
 
 
 @pytest.mark.parametrize("kind", ["tokens", "words", "spans", "span corruption"])
-def test_what_is_hidden_of_a_row_is_another_in_every_epoch_and_with_every_seed(tmp_path, kind):
-    made = trainer(t5_tree(tmp_path) if kind == "span corruption" else tree(tmp_path, MASKED | {"hide": kind}))
-    train, tasks = made.data.splits["train"], made.data.tasks
+def test_every_epoch_and_every_seed_hide_other_tokens_of_a_row(tmp_path, kind):
+    experiment = trainer(t5_tree(tmp_path) if kind == "span corruption" else tree(tmp_path, MASKED | {"hide": kind}))
+    train, tasks = experiment.data.splits["train"], experiment.data.tasks
 
     def hidden(seed: int, epoch: int) -> tuple[int, ...]:
-        """What is to be found in the same four rows."""
-        found = make_batch(train, [SampleIndex(seed, epoch, start) for start in (0, 7, 50, 99)], tasks).targets["task"]
-        return tuple(found.values.tolist())
+        """The hidden tokens of the same four rows."""
+        targets = make_batch(train, [SampleIndex(seed, epoch, start) for start in (0, 7, 50, 99)], tasks).targets[
+            "task"
+        ]
+        return tuple(targets.values.tolist())
 
     runs = [(seed, epoch) for seed in range(3) for epoch in range(3)]
     assert len({hidden(*run) for run in runs}) == len(runs) and hidden(1, 2) == hidden(1, 2)
 
 
-def test_what_is_hidden_is_what_stood_there_and_what_is_judged(tmp_path):
-    made = trainer(tree(tmp_path, MASKED))
-    train = made.data.splits["train"]
+def test_hidden_tokens_are_the_original_tokens_and_the_targets(tmp_path):
+    experiment = trainer(tree(tmp_path, MASKED))
+    train = experiment.data.splits["train"]
     starts = train.plan(0, 0)
-    plain, batch = train.read(starts).main, make_batch(train, starts, made.data.tasks)
+    plain, batch = train.read(starts).main, make_batch(train, starts, experiment.data.tasks)
     chunks, targets = batch.main.chunks["text"], batch.targets["task"]
     hidden = chunks.hidden != IGNORED
     assert torch.equal(chunks.values[~hidden], plain.chunks["text"].values[~hidden])
     assert torch.equal(chunks.hidden[hidden], plain.chunks["text"].values[hidden])
     assert torch.equal(targets.values, plain.chunks["text"].values.flatten()[targets.slots]) and targets.count == 24
-    assert made.model.tokenizers["text"].vocabulary == train.file.header.vocabulary  # the mask's row among them
+    assert experiment.model.tokenizers["text"].vocabulary == train.file.header.vocabulary  # the mask's row among them
 
 
-def test_a_masked_place_does_not_know_what_it_hides(tmp_path):
-    """Two texts that differ only where the mask stands give bit-equal outputs."""
-    made = trainer(tree(tmp_path, MASKED | {"as_mask": 1.0, "as_random": 0.0}))
-    encoding = made.data.choppers["text"].vocabulary
+def test_outputs_do_not_depend_on_hidden_tokens(tmp_path):
+    """Two texts that differ only at the masked place have bit-equal outputs."""
+    experiment = trainer(tree(tmp_path, MASKED | {"as_mask": 1.0, "as_random": 0.0}))
+    encoding = experiment.data.choppers["text"].vocabulary
     outputs = []
     for letter in "ae":
-        planned = made.data.splits["train"].read([SampleIndex(0, 0, 0)]).main
-        task = made.data.tasks["task"]
+        planned = experiment.data.splits["train"].read([SampleIndex(0, 0, 0)]).main
+        task = experiment.data.tasks["task"]
         hidden = task.targets(Batch(main=planned))[0].main.chunks["text"].hidden
         place = (hidden.flatten() != IGNORED).nonzero()[0, 0]
         planned.chunks["text"].values.view(-1)[place] = encoding.encode(letter)[0]
         batch, targets = task.targets(Batch(main=planned))
-        batch = made.model.plan(replace(batch, targets={"task": targets}))
-        outputs.append(made.model.eval()(batch)["task"])
+        batch = experiment.model.plan(replace(batch, targets={"task": targets}))
+        outputs.append(experiment.model.eval()(batch)["task"])
     assert torch.equal(*outputs)
 
 
 @pytest.mark.system
-def test_masked_modelling_learns_and_a_classifier_takes_it_on(tmp_path, capsys):
+def test_masked_modelling_learns_and_a_classifier_starts_from_its_weights(tmp_path, capsys):
     config = tree(
         tmp_path,
         MASKED | {"share": 0.3},
@@ -273,8 +277,8 @@ def test_masked_modelling_learns_and_a_classifier_takes_it_on(tmp_path, capsys):
     file.write_text(yaml.safe_dump(config))
     capsys.readouterr()
     assert main(["train", str(file)]) == 0
-    said = capsys.readouterr().out + capsys.readouterr().err
-    assert "differ in shape" not in said
+    output = capsys.readouterr().out + capsys.readouterr().err
+    assert "differ in shape" not in output
     fine, bert = load_run(tmp_path / "fine"), load_run(tmp_path / "run")
     assert fine.choppers["text"].vocabulary == bert.choppers["text"].vocabulary  # with the mask
     assert not fine.choppers["text"].generated
@@ -292,38 +296,38 @@ def test_bert_is_the_gpt_with_another_attention_line_and_task():
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(2, 400), st.floats(0.05, 0.6), st.floats(1, 6), st.integers(0, 50))
-def test_nothing_is_lost_and_the_lengths_are_known(length, share, mean, seed):
-    made = SpanCorruption(source="text", target="spans", share=share, mean_span=mean)
-    encoding = Extended(CharacterEncoding("".join(map(chr, range(97, 123)))), made.marks)
+def test_span_corruption_loses_no_token_and_predicts_its_lengths(length, share, mean, seed):
+    corruption = SpanCorruption(source="text", target="spans", share=share, mean_span=mean)
+    encoding = Extended(CharacterEncoding("".join(map(chr, range(97, 123)))), corruption.marks)
     chopper = TextChopper(vocabulary=encoding)
-    made.choppers = {"text": chopper, "spans": chopper}
+    corruption.choppers = {"text": chopper, "spans": chopper}
     ids = np.random.default_rng(seed).integers(0, 26, length)
-    left, cut = made.corrupted(ids, np.random.default_rng(seed))
-    assert (len(left), len(cut)) == made.lengths(length)
+    left, cut = corruption.corrupted(ids, np.random.default_rng(seed))
+    assert (len(left), len(cut)) == corruption.lengths(length)
     assert left[-1] == cut[-1] == encoding.end
     spans, number = {}, None
     for id in cut[:-1]:
-        if id in made.sentinels:
+        if id in corruption.sentinels:
             number, spans[id] = id, []
         else:
             spans[number].append(id)
     whole = [each for id in left[:-1] for each in spans.get(id, [id])]
-    assert whole == ids.tolist() and all(spans.values()) and list(spans) == made.sentinels[: len(spans)]
+    assert whole == ids.tolist() and all(spans.values()) and list(spans) == corruption.sentinels[: len(spans)]
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.text("abc", max_size=9), min_size=1, max_size=4), st.integers(0, 9))
-def test_of_samples_the_end_that_a_published_tokenizer_puts_is_never_cut_out(texts, seed):
-    made = SpanCorruption(source="text", target="spans", share=0.5)
-    encoding = Extended(CharacterEncoding("abc"), made.marks)
+def test_the_end_token_of_a_published_tokenizer_is_never_hidden(texts, seed):
+    corruption = SpanCorruption(source="text", target="spans", share=0.5)
+    encoding = Extended(CharacterEncoding("abc"), corruption.marks)
     encoding.frame = encoding.frame | {"before": (), "after": (encoding.end,)}  # as T5's tokenizer.json has it
-    made.choppers = {
+    corruption.choppers = {
         "text": TextChopper(vocabulary=encoding, generated=False),
         "spans": TextChopper(vocabulary=encoding),
     }
-    samples = [[("text", made.choppers["text"].chop(text))] for text in texts]
-    planned = replace(place(samples, made.choppers, 40), seeds=tuple((seed, 0, n) for n in range(len(texts))))
-    batch = made.in_two(planned)
+    samples = [[("text", corruption.choppers["text"].chop(text))] for text in texts]
+    planned = replace(place(samples, corruption.choppers, 40), seeds=tuple((seed, 0, n) for n in range(len(texts))))
+    batch = corruption.in_two(planned)
     for planned, name, ids in ((batch.encoder, "text", "values"), (batch.main, "spans", "next_ids")):
         chunks = planned.chunks[name]
         for row in getattr(chunks, ids).split(chunks.counts.tolist()):
@@ -332,32 +336,32 @@ def test_of_samples_the_end_that_a_published_tokenizer_puts_is_never_cut_out(tex
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 20))
 def test_a_number_is_split_into_parts_of_at_least_one(total, parts, seed):
-    found = split(total, min(parts, total), np.random.default_rng(seed))
-    assert found.sum() == total and len(found) == min(parts, total) and (found >= 1).all()
+    sizes = split(total, min(parts, total), np.random.default_rng(seed))
+    assert sizes.sum() == total and len(sizes) == min(parts, total) and (sizes >= 1).all()
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(8, 300), st.integers(16, 600))
 def test_the_window_fills_the_contexts(context, encoder_context):
-    made = SpanCorruption(source="text", target="spans")
-    raw = made.window(context, encoder_context)
-    read, written = made.lengths(raw)
+    corruption = SpanCorruption(source="text", target="spans")
+    raw = corruption.window(context, encoder_context)
+    read, written = corruption.lengths(raw)
     assert read <= encoder_context and written <= context
-    longer = made.lengths(raw + 1)
+    longer = corruption.lengths(raw + 1)
     assert longer[0] > encoder_context or longer[1] > context
 
 
 def test_the_encoder_reads_what_is_left_and_the_decoder_writes_the_rest(tmp_path):
-    made = trainer(t5_tree(tmp_path))
-    train = made.data.splits["train"]
-    assert train.context == made.data.tasks["task"].window(16, 40) == 44
-    batch = make_batch(train, train.plan(0, 0), made.data.tasks)
+    experiment = trainer(t5_tree(tmp_path))
+    train = experiment.data.splits["train"]
+    assert train.context == experiment.data.tasks["task"].window(16, 40) == 44
+    batch = make_batch(train, train.plan(0, 0), experiment.data.tasks)
     assert list(batch.sets) == ["encoder", "main"] and batch.encoder.tokens.shape[1] <= 40
     chunks = batch.main.chunks["spans"]
-    text = made.data.choppers["spans"].vocabulary
+    text = experiment.data.choppers["spans"].vocabulary
     assert chunks.values.view(4, -1)[:, 0].tolist() == [text.start] * 4
     assert batch.targets["task"].values.view(4, -1)[:, -1].tolist() == [text.end] * 4
-    preflight(made)
+    preflight(experiment)
 
 
 def test_span_corruption_trains_and_resumes(tmp_path):
@@ -372,14 +376,14 @@ def test_span_corruption_trains_and_resumes(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- encodings
 
 
-def test_special_ids_of_a_tasks_own_are_kept(tmp_path):
-    made = Extended(CharacterEncoding("abc"), ["mask", "sentinel_0"])
-    made.save(tmp_path)
-    found = load_encoding(tmp_path)
-    assert found == made and found.roles == {"mask": 4, "sentinel_0": 5} and found.size == 6
-    assert found.encode("cab") == [2, 0, 1] and found.decode([2, 4, 0]) == "ca"
-    assert found.decode([2, 4], specials=True) == "c<|mask|>"
-    assert found != CharacterEncoding("abc")
+def test_special_ids_of_a_task_are_saved_with_the_encoding(tmp_path):
+    encoding = Extended(CharacterEncoding("abc"), ["mask", "sentinel_0"])
+    encoding.save(tmp_path)
+    loaded = load_encoding(tmp_path)
+    assert loaded == encoding and loaded.roles == {"mask": 4, "sentinel_0": 5} and loaded.size == 6
+    assert loaded.encode("cab") == [2, 0, 1] and loaded.decode([2, 4, 0]) == "ca"
+    assert loaded.decode([2, 4], specials=True) == "c<|mask|>"
+    assert loaded != CharacterEncoding("abc")
 
 
 @pytest.mark.parametrize("override, message", [
@@ -387,7 +391,7 @@ def test_special_ids_of_a_tasks_own_are_kept(tmp_path):
     ("tasks.task.as_mask=0.95", r"as_mask \(0.95\) and as_random \(0.1\) must be 0 or more, and 1 or less in sum"),
     ("tasks.task.hide=letters", "must be 'tokens' or 'words' or 'spans', not 'letters'"),
 ])  # fmt: skip
-def test_mistakes_are_named(tmp_path, override, message):
+def test_wrong_options_are_refused(tmp_path, override, message):
     file = tmp_path / "x.yaml"
     file.write_text(yaml.safe_dump(tree(tmp_path, MASKED)))
     with pytest.raises(ConfigError, match=message):
