@@ -1,4 +1,4 @@
-"""What comes next in time: which tokens are judged by which, that no future is read, and what is said of bad input."""
+"""The task `next_item`: which token predicts which, that no token reads the future, and the errors for bad input."""
 
 import numpy as np
 import pytest
@@ -41,14 +41,14 @@ def two_streams(draw):
 
 @given(two_streams(), st.booleans(), st.integers(0, 2))
 @settings(max_examples=150, deadline=None)
-def test_each_moment_is_judged_by_the_first_later_token(samples, in_time, core):
+def test_each_token_predicts_the_first_later_token(samples, in_time, core):
     choppers = {"a": CategoryChopper(size=99), "b": CategoryChopper(size=99, shape=(2,))}
     rows = []
     for first, second in samples:
         a = {"values": range(len(first)), "seconds": first}
         rows.append([("b", {"values": np.zeros((len(second), 2)), "seconds": second}), ("a", a)])
     planned = packed(rows, choppers, in_time, core=core)
-    found = pairs(planned, "b", "a", 1)
+    matches = pairs(planned, "b", "a", 1)
     seconds = planned.tokens.position[..., 1].flatten()
     at, target = (planned.chunks[name].slots for name in ("b", "a"))
     expected, start = {}, 0
@@ -58,18 +58,18 @@ def test_each_moment_is_judged_by_the_first_later_token(samples, in_time, core):
             later = [n for n, each in enumerate(first) if each > time]
             expected[numbers["b"] + k] = numbers["a"] + later[0] if later else -1
         numbers = {"a": numbers["a"] + len(first), "b": numbers["b"] + len(second)}
-    assert dict(zip(found.supervised.tolist(), found.following.tolist())) == expected and start == 0
-    assert all(seconds[target[f]] > seconds[at[j]] for j, f in zip(*map(torch.Tensor.tolist, found)) if f >= 0)
+    assert dict(zip(matches.supervised.tolist(), matches.following.tolist())) == expected and start == 0
+    assert all(seconds[target[f]] > seconds[at[j]] for j, f in zip(*map(torch.Tensor.tolist, matches)) if f >= 0)
 
 
-def test_of_several_tokens_of_one_second_the_last_is_judged():
+def test_of_several_tokens_of_one_second_the_last_is_supervised():
     choppers = {"cells": SensorChopper(channels=1), "act": ACTION}
     planned = packed([[("cells", np.zeros((3, 1))), ("act", [1, 2])]], choppers)
     planned.tokens.position[0, planned.chunks["cells"].slots[:2], 1] = 0.0  # two tokens at 0 seconds, one at 2
     assert pairs(planned, "cells", "act", 1).supervised.tolist() == [1, 2]
 
 
-def test_tokens_stand_in_the_order_of_their_seconds():
+def test_tokens_are_in_the_order_of_their_seconds():
     choppers = {
         "word": TextChopper(vocabulary=ByteEncoding(), generated=False, offset=-1.0),
         "return": RETURN,
@@ -92,7 +92,7 @@ def test_tokens_stand_in_the_order_of_their_seconds():
 @given(two_streams(), st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_causal_in_seconds_is_causal_where_order_is_time(samples, shift):
-    """The fast path is taken where it means the same, and only there."""
+    """The fast path is taken exactly where its mask is the same."""
     choppers = {"a": CategoryChopper(size=99), "b": CategoryChopper(size=99, offset=0.125 if shift else 0.0)}
     rows = [
         [("a", {"values": range(len(f)), "seconds": f}), ("b", {"values": range(len(s)), "seconds": s})]
@@ -116,8 +116,8 @@ def episode(steps=3):
     return [("return", np.ones((steps, 1))), ("state", np.ones((steps, 2))), ("action", np.arange(steps) % 3)]
 
 
-def test_the_naive_graph_of_an_instruction_leaks_and_second_minus_one_does_not():
-    """A text without seconds reads all that has some; who reads the text then reads their future through it."""
+def test_the_naive_graph_of_an_instruction_leaks_but_not_at_second_minus_one():
+    """A text without seconds reads all tokens that have some; a token that reads the text thus reads the future."""
     task, policy = NextItem(target="action", at="state"), {"return": RETURN, "state": STATE, "action": ACTION}
     text = TextChopper(vocabulary=ByteEncoding(), generated=False)
     sample = [("word", "go"), *episode()]
@@ -126,9 +126,9 @@ def test_the_naive_graph_of_an_instruction_leaks_and_second_minus_one_does_not()
     assert leaks(batch, naive)["act"]
     with pytest.raises(LeakError, match="task 'act' predicts token"):
         LeakCheck().check(batch, naive)
-    stands = TextChopper(vocabulary=ByteEncoding(), generated=False, offset=-1.0)
+    earlier = TextChopper(vocabulary=ByteEncoding(), generated=False, offset=-1.0)
     for graphs in (naive, (SameSample() & Causal(1),) * 2):
-        batch, check = batch_of({"word": stands, **policy}, [sample, sample], task), LeakCheck()
+        batch, check = batch_of({"word": earlier, **policy}, [sample, sample], task), LeakCheck()
         check.check(batch, graphs)
         assert not leaks(batch, graphs)["act"] and check.by_form == 6 and not check.searched
 
@@ -137,7 +137,7 @@ def test_the_naive_graph_of_an_instruction_leaks_and_second_minus_one_does_not()
     two_streams(), st.booleans(), st.sampled_from([Causal(1), Causal(), Causal(1) & Causal(), Causal(1) | From((1,))])
 )
 @settings(max_examples=120, deadline=None)
-def test_what_is_proven_by_form_is_never_found_by_search(samples, in_time, graph):
+def test_a_graph_that_is_proven_by_its_form_has_no_leak(samples, in_time, graph):
     choppers = {"a": CategoryChopper(size=99), "b": CategoryChopper(size=99)}
     rows = [
         [("a", {"values": range(len(f)), "seconds": f}), ("b", {"values": range(len(s)), "seconds": s})]
@@ -148,16 +148,16 @@ def test_what_is_proven_by_form_is_never_found_by_search(samples, in_time, graph
         (graph & SameSample(),) * 3,
         LeakCheck(),
     )
-    found = leaks(batch, graphs)["act"]
+    leaking = leaks(batch, graphs)["act"]
     try:
         check.check(batch, graphs)
     except LeakError:
-        assert found
+        assert leaking
     else:
-        assert not found
+        assert not leaking
 
 
-def test_missing_inputs_and_questions():
+def test_missing_inputs_and_samples_for_prediction():
     task, choppers = NextItem(target="action", at="state"), {"return": RETURN, "state": STATE, "action": ACTION}
     targets = batch_of(choppers, [episode(), episode()[:2]], task).targets["act"]
     assert targets.count == 3 and targets.values.tolist() == [0, 1, 2] and targets.groups.tolist() == [0, 0, 0]
@@ -167,8 +167,8 @@ def test_missing_inputs_and_questions():
     batch = batch_of(choppers, [episode(2)[:2] + [("action", [1])], episode(1)[:2]], task)
     targets = batch.targets["act"]
     assert targets.values.tolist() == [1, -100, -100] and targets.groups.tolist() == [0, 0, 1]
-    told = task.answers(torch.eye(3), targets, batch)
-    assert [each["next"] for each in told] == [[0, 1], [2]]
+    answers = task.answers(torch.eye(3), targets, batch)
+    assert [each["next"] for each in answers] == [[0, 1], [2]]
 
 
 def test_numbers_are_predicted_in_units_of_their_std():
@@ -185,8 +185,8 @@ def test_numbers_are_predicted_in_units_of_their_std():
     output = torch.tensor([[0.0, 5.0], [9.0, 8.0]])
     assert task.terms(output, targets)["loss"].item() == 2.0
     sums = task.measure(output, targets) | {"loss": torch.tensor(2.0), "count": torch.tensor(3.0)}
-    found = {name: metric.of_sums(sums) for name, metric in task.metrics.items()}
-    assert found == pytest.approx({"loss": 2 / 3, "mae_0": 2.0, "rmse_0": 2.0, "mae_1": 0.5, "rmse_1": 0.5**0.5})
+    metrics = {name: metric.of_sums(sums) for name, metric in task.metrics.items()}
+    assert metrics == pytest.approx({"loss": 2 / 3, "mae_0": 2.0, "rmse_0": 2.0, "mae_1": 0.5, "rmse_1": 0.5**0.5})
     assert task.answers(output, targets, batch) == [{"next": [[1.0, 5.0], [19.0, 8.0]]}]
 
 
@@ -215,16 +215,16 @@ def test_numbers_are_predicted_in_units_of_their_std():
         (RETURN, b"seconds,0\n0.5,1\n0.2,1\n", "seconds must increase: measurement 1 .counted from 0. is at 0.2 s"),
     ],
 )
-def test_what_cannot_be_read_is_said(chopper, raw, message):
+def test_values_that_cannot_be_read_are_refused(chopper, raw, message):
     with pytest.raises(ValueError, match=message):
         chopper.decode(raw)
 
 
 def test_a_clock_gives_the_coordinates():
-    found = SensorChopper(channels=1, window=2).decode(b"seconds,0\n0.5,1\n0.75,2\n2.5,3\n")
-    chunk = SensorChopper(channels=1, window=2, offset=10.0).chop(found)
+    item = SensorChopper(channels=1, window=2).decode(b"seconds,0\n0.5,1\n0.75,2\n2.5,3\n")
+    chunk = SensorChopper(channels=1, window=2, offset=10.0).chop(item)
     assert chunk.coordinates.tolist() == [[0.75], [2.5]] and chunk.values[0].tolist() == [1.0, 2.0]
-    assert chopped("x", SensorChopper(channels=1, window=2, offset=10.0), found).coordinates.tolist() == [
+    assert chopped("x", SensorChopper(channels=1, window=2, offset=10.0), item).coordinates.tolist() == [
         [10.75],
         [12.5],
     ]
@@ -268,8 +268,8 @@ def test_a_grid_is_cut_along_its_first_axes(shape, moments, seed):
         tokenizer = CategoryTokenizer(chopper, 8, 16, position=None)
         tokenizer.load_state_dict(table.state_dict())
         tokens = tokenizer(pack([[("g", item)]], {"g": chopper}, chunk.count, ("order", "seconds")).chunks["g"])
-        wanted = table(pack([[("g", whole.decode(values))]], {"g": whole}, moments, ("order", "seconds")).chunks["g"])
-        torch.testing.assert_close(tokens.view(moments, pieces, 8).sum(1), wanted.view(moments, 8))
+        expected = table(pack([[("g", whole.decode(values))]], {"g": whole}, moments, ("order", "seconds")).chunks["g"])
+        torch.testing.assert_close(tokens.view(moments, pieces, 8).sum(1), expected.view(moments, 8))
     with pytest.raises(ValueError, match=f"cut must be from 0 to {len(shape)}, the number of axes in shape, not 7"):
         CategoryChopper(size=3, shape=tuple(shape), cut=7)
 
@@ -277,7 +277,7 @@ def test_a_grid_is_cut_along_its_first_axes(shape, moments, seed):
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.booleans(), st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
 def test_things_of_a_grid_are_read_by_the_same_weights(rows, columns, properties, cut, split, hidden):
-    """Each thing by itself, by what its properties and its place are, and then what a token holds together."""
+    """Each thing is embedded by its properties and its place; a token then combines its things."""
     chopper = CategoryChopper(size=4, shape=(rows, columns, properties), cut=cut)
     values = np.random.default_rng(hidden).integers(4, size=(2, rows, columns, properties))
     count = properties if split else 1
@@ -289,12 +289,12 @@ def test_things_of_a_grid_are_read_by_the_same_weights(rows, columns, properties
         for number, thing in enumerate(moment):
             read = sum(tokenizer.embedding.weight[4 * k + value] for k, value in enumerate(thing))
             vectors.append(tokenizer.layers(read + tokenizer.thing.weight[number]))
-    held = torch.stack(vectors).view(2 * chopper.pieces, -1, hidden or 8)
-    wanted = held.flatten(1) @ tokenizer.out.weight.T + tokenizer.out.bias if hidden else held.sum(1)
-    torch.testing.assert_close(tokenizer(chunk), wanted)
+    combined = torch.stack(vectors).view(2 * chopper.pieces, -1, hidden or 8)
+    expected = combined.flatten(1) @ tokenizer.out.weight.T + tokenizer.out.bias if hidden else combined.sum(1)
+    torch.testing.assert_close(tokenizer(chunk), expected)
 
 
-def test_nothing_is_predicted_at_what_may_be_missing():
+def test_nothing_is_predicted_at_tokens_that_may_be_missing():
     task = NextItem(target="action", at="grid")
     grid = CategoryChopper(size=3, shape=(2, 2), cut=1, empty=(0,))
     task.choppers = {"grid": grid, "action": CategoryChopper(size=2, offset=0.6)}
@@ -304,19 +304,19 @@ def test_nothing_is_predicted_at_what_may_be_missing():
         task.head({}, 8)
 
 
-def test_properties_that_cannot_be():
+def test_wrong_properties_are_refused():
     chopper = CategoryChopper(size=4, shape=(2, 3))
-    for options, told in (
+    for options, message in (
         ({"properties": 4, "hidden": 5}, "properties must divide the 6 categories of a token, not 4"),
         ({"properties": 0, "hidden": 5}, "properties must divide the 6 categories of a token, not 0"),
         ({"hidden": -1}, "hidden must be at least 0, not -1"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             CategoryTokenizer(chopper, 8, 16, **options)
 
 
 def test_dependence_through_all_layers_stops_at_the_present():
-    """With `causal(seconds)` no token depends on a later one, nor on what has no time, however deep the core is."""
+    """With `causal(seconds)` no token depends on a later one, nor on one without time, however deep the core is."""
     choppers = {
         "word": TextChopper(vocabulary=ByteEncoding(), generated=False),
         "return": RETURN,

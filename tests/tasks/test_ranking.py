@@ -23,7 +23,7 @@ SCORES = st.lists(st.tuples(VALUES, st.booleans()), min_size=1, max_size=40)
 
 
 @given(SCORES)
-def test_they_equal_scikit_learn_with_ties(pairs):
+def test_auroc_and_average_precision_equal_scikit_learn_with_ties(pairs):
     scores, positive = np.array([s for s, _ in pairs]), np.array([p for _, p in pairs])
     if positive.all() or not positive.any():
         assert np.isnan(auroc(scores, positive))
@@ -52,8 +52,8 @@ def test_macro_averages_equal_scikit_learn(classes, several):
     missing = torch.full((20, classes), float(IGNORED)) if several else torch.full((20,), IGNORED)
     values, padded = torch.cat([values, missing]), torch.cat([output, torch.randn(20, classes)])
     for name, measure in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
-        found = task.metrics[name].of_outputs(padded, values)
-        assert found == pytest.approx(measure(one_hot, scores, average="macro"), abs=1e-6)
+        average = task.metrics[name].of_outputs(padded, values)
+        assert average == pytest.approx(measure(one_hot, scores, average="macro"), abs=1e-6)
         by_class = [task.metrics[f"{name}_c_{n}"].of_outputs(padded, values) for n in range(classes)]
         assert by_class == pytest.approx(measure(one_hot, scores, average=None), abs=1e-6)
     if not several and classes == 2:
@@ -74,7 +74,7 @@ def test_classes_without_samples_are_left_out_and_many_classes_are_not_ranked():
     assert "auroc" not in task.metrics
 
 
-def test_a_run_is_chosen_by_auroc_and_reports_it(tmp_path, monkeypatch, capsys):
+def test_the_best_checkpoint_is_chosen_by_auroc_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     rows = [{"x": [[float(random.normal() + n % 3)]], "y": "abc"[n % 3]} for n in range(120)]

@@ -42,13 +42,13 @@ def test_balanced_accuracy_and_f1_are_those_of_scikit_learn(count, pairs):
     values = torch.tensor(true)
     values[0] = IGNORED if len(pairs) > 1 else values[0]
     sums = task.measure(scores, Targets(values=values)) | {"count": (values != IGNORED).sum()}
-    found = {name: metric.of_sums(sums) for name, metric in task.metrics.items() if metric.of_sums}
+    figures = {name: metric.of_sums(sums) for name, metric in task.metrics.items() if metric.of_sums}
     known = values.numpy() != IGNORED
     true, predicted = true[known], predicted[known]
     recalls = metrics.recall_score(true, predicted, labels=np.unique(true), average="macro", zero_division=0)
-    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
-    assert found["balanced_accuracy"] == pytest.approx(recalls)
-    assert found["macro_f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro", zero_division=0))
+    assert figures["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert figures["balanced_accuracy"] == pytest.approx(recalls)
+    assert figures["macro_f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro", zero_division=0))
 
 
 def answered(reporter, true, predicted, seed=0):
@@ -66,7 +66,7 @@ def table_of(section, name):
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
-def test_a_row_for_every_class_the_worst_first():
+def test_every_class_has_a_row_and_the_worst_is_first():
     draw = random.Random(0)
     true = [draw.choice(NAMES[:3]) for _ in range(200)]
     predicted = [name if draw.random() < 0.6 else draw.choice(NAMES[:2]) for name in true]
@@ -89,7 +89,7 @@ def test_a_row_for_every_class_the_worst_first():
     assert f"{true.count('cat')} cat" in section.tables[0].note
 
 
-def test_classes_that_are_never_predicted_and_labels_that_training_never_saw_are_named():
+def test_classes_that_are_never_predicted_and_unknown_labels_are_reported():
     reporter = ClassReporter(NAMES)
     section = answered(reporter, ["cat", "cow", "cow"], ["cat", "cat", "cat"])
     assert section.lines[0] == "never predicted although there are samples: cow"
@@ -112,7 +112,7 @@ def test_the_most_certain_mistakes_are_the_worst():
 
 
 def samples_of(temperature: float, count: int, classes: int = 4, seed: int = 0):
-    """Probabilities of a model that is too certain by this factor, and classes drawn from the right ones."""
+    """Probabilities of a model that is too certain by this factor, and classes drawn from the correct probabilities."""
     draw = np.random.default_rng(seed)
     logits = draw.normal(0, 1.5, (count, classes))
     right = with_temperature(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), 1.0)
@@ -121,7 +121,7 @@ def samples_of(temperature: float, count: int, classes: int = 4, seed: int = 0):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_of_a_model_that_is_too_certain_is_found(temperature):
+def test_the_temperature_of_a_model_that_is_too_certain_is_fitted(temperature):
     probabilities, targets = samples_of(temperature, 20_000)
     assert fit_temperature(probabilities, targets) == pytest.approx(temperature, rel=0.05)
     raw, after = probabilities, with_temperature(probabilities, temperature)
@@ -150,12 +150,12 @@ def test_the_temperature_is_that_of_a_general_optimizer():
 
 def test_the_error_is_measured_on_other_samples_than_those_of_the_fit():
     probabilities, targets = samples_of(2.0, 400)
-    found = Calibration.of(probabilities, targets, {}, store=True)
-    assert found.fitted_on == len(found.targets) == 200
-    half = {tuple(row) for row in found.probabilities.tolist()}
+    calibration = Calibration.of(probabilities, targets, {}, store=True)
+    assert calibration.fitted_on == len(calibration.targets) == 200
+    half = {tuple(row) for row in calibration.probabilities.tolist()}
     order = np.random.default_rng(0).permutation(400)
     fitted = fit_temperature(probabilities[order[:200]], targets[order[:200]])
-    assert found.temperature == fitted and not half & {tuple(row) for row in probabilities[order[:200]].tolist()}
+    assert calibration.temperature == fitted and not half & {tuple(row) for row in probabilities[order[:200]].tolist()}
     elsewhere = Calibration.of(probabilities, targets, {"temperature": 1.5}, store=False)
     assert elsewhere.temperature == 1.5 and len(elsewhere.targets) == 400
     for few, none in ((probabilities[:30], targets[:30]), (probabilities, probabilities.argmax(1))):
@@ -168,26 +168,26 @@ def test_a_temperature_that_helps_only_one_half_is_not_stored():
     order = np.random.default_rng(0).permutation(80)
     probabilities, targets = np.tile([0.99, 0.01], (80, 1)), np.zeros(80, int)
     targets[order[:20]] = 1
-    found = Calibration.of(probabilities, targets, {}, store=True)
-    assert found.temperature is None and found.rejected > 2 and len(found.targets) == 80
-    assert found.lines()[0].startswith(f"no temperature is stored: {found.rejected:.3f}")
+    calibration = Calibration.of(probabilities, targets, {}, store=True)
+    assert calibration.temperature is None and calibration.rejected > 2 and len(calibration.targets) == 80
+    assert calibration.lines()[0].startswith(f"no temperature is stored: {calibration.rejected:.3f}")
 
 
 def test_a_temperature_at_the_limit_is_not_stored():
-    """The probabilities say nothing about the targets: equal ones are best."""
+    """The probabilities do not depend on the targets, so that equal probabilities would be best."""
     random = np.random.default_rng(0)
     probabilities = random.dirichlet([0.02] * 3, 400)
-    found = Calibration.of(probabilities, random.integers(3, size=400), {}, store=True)
-    assert found.temperature is None and found.rejected > 19.8
+    calibration = Calibration.of(probabilities, random.integers(3, size=400), {}, store=True)
+    assert calibration.temperature is None and calibration.rejected > 19.8
 
 
 def test_calibration_of_an_answer_is_that_of_the_logits():
     task, logits = classification(5), torch.randn(3, 5)
     answers = [{"class": "c0", "probabilities": dict(zip(task.classes, row.softmax(-1).tolist()))} for row in logits]
     for answer, row in zip(answers, logits):
-        found = task.calibrated(answer, {"temperature": 2.5})["probabilities"]
-        torch.testing.assert_close(torch.tensor([*found.values()]), (row / 2.5).softmax(-1))
-        assert [*found] == [*task.classes] and task.calibrated(answer, {}) == answer
+        probabilities = task.calibrated(answer, {"temperature": 2.5})["probabilities"]
+        torch.testing.assert_close(torch.tensor([*probabilities.values()]), (row / 2.5).softmax(-1))
+        assert [*probabilities] == [*task.classes] and task.calibrated(answer, {}) == answer
 
 
 def test_coverage_falls_with_the_threshold():
@@ -197,10 +197,10 @@ def test_coverage_falls_with_the_threshold():
     assert threshold_rows(confidences[:1], correct[:1])[-1] == [0.999, 0, 0.0, None]
 
 
-def test_labels_of_several_at_once():
+def test_several_labels_of_one_sample():
     reporter = LabelReporter(["a", "b", "c"])
-    given_labels = [(["a", "b"], ["a"]), (["a"], ["a", "c"]), ([], []), (["b"], ["b"])]
-    for number, (true, predicted) in enumerate(given_labels):
+    pairs = [(["a", "b"], ["a"]), (["a"], ["a", "c"]), ([], []), (["b"], ["b"])]
+    for number, (true, predicted) in enumerate(pairs):
         reporter.add(number, f"s{number}", true, {"classes": predicted, "probabilities": {}})
     section = reporter.section({}, store=False)
     rows = {row["class"]: row for row in table_of(section, "classes")}

@@ -1,4 +1,4 @@
-"""Encoder and decoder: two sets side by side, texts searched for, batches of similar length, and what is refused."""
+"""Encoder and decoder: two sets of tokens, beam search, batches of similar length, and refused settings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def corpus(folder, count: int = 120, seed: int = 0, name: str = "train") -> dict
 
 
 def config(tmp_path, **sections) -> str:
-    """A small translator's YAML, with other sections in place of its own."""
+    """A small translator's YAML, in which `sections` replace others."""
     tree = {
         "inputs": {
             "source": {"use": "text", "encoding": "characters", "position": None},
@@ -123,7 +123,7 @@ def test_the_encoder_reads_the_source_and_the_decoder_the_target(trained):
     assert not [name for name in trained.model.state_dict() if name.startswith("tokenizers.target")]
 
 
-def test_a_sample_never_hears_its_neighbours(trained):
+def test_a_sample_never_reads_its_neighbours(trained):
     texts = [{"source": "one two", "target": "zwei eins"}, {"source": "three four red house", "target": "Haus"}]
     outputs = []
     for samples in (texts, [texts[0], {"source": "red red red", "target": "rot rot rot"}]):
@@ -136,7 +136,7 @@ def test_a_sample_never_hears_its_neighbours(trained):
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)
 
 
-def test_the_decoder_does_hear_the_encoder(trained):
+def test_the_decoder_reads_the_encoder(trained):
     hidden = []
     for source in ("one two", "two one"):
         split = trained.as_split([{"source": source, "target": "zwei"}])
@@ -144,7 +144,7 @@ def test_the_decoder_does_hear_the_encoder(trained):
     assert (hidden[0] - hidden[1]).abs().max() > 1e-3
 
 
-def test_a_later_target_is_never_heard(trained):
+def test_a_later_target_is_never_read(trained):
     hidden = []
     for target in ("zwei eins", "zwei rot!"[:8] + "s"):
         split = trained.as_split([{"source": "one two", "target": target}])
@@ -157,7 +157,7 @@ def test_a_later_target_is_never_heard(trained):
 
 
 def uncached(run, source: str, most: int) -> list[int]:
-    """The greedy text, with everything read again for every token."""
+    """The greedy text without a cache: everything is read again for every token."""
     split, encoding, ids = run.as_split([{"source": source, "target": ""}]), run.choppers["target"].vocabulary, []
     for _ in range(most):
         split = run.as_split([{"source": source, "target": encoding.decode(ids)}])
@@ -180,7 +180,7 @@ LARGER = pytest.mark.system
         for each in (("rotary", "post_norm"), ("relative_bias", "pre_norm"), (None, "post_norm"))
     ],
 )
-def test_cached_is_uncached(tmp_path, position, residual):
+def test_texts_with_a_cache_are_those_without(tmp_path, position, residual):
     overrides = [f"model.position={'null' if position is None else position}", f"model.block.residual={residual}"]
     overrides += ["training.steps=15", "training.learning_rate=6e-3", "evaluation.every=15"]
     train(tmp_path, *overrides, *(["inputs.source.position=learned"] if position is None else []))
@@ -188,8 +188,8 @@ def test_cached_is_uncached(tmp_path, position, residual):
     sources = ["one two three", "red house", "four"]
     for fast in (True, False):
         answers = texts(run, sources, Search(), fast)
-        for source, found in zip(sources, answers):
-            assert found == uncached(run, source, 12)[: len(found)] and len(found) >= 1
+        for source, ids in zip(sources, answers):
+            assert ids == uncached(run, source, 12)[: len(ids)] and len(ids) >= 1
     assert texts(run, sources, Search(beams=3), True) == texts(run, sources, Search(beams=3), False)
 
 
@@ -201,17 +201,17 @@ def texts(run, sources: list[str], search: Search, fast: bool, most: int = 12) -
     session = Session(run.model, sets, input="target", task="translation", vocabulary=encoding.size, most=most)
     assert session.fast
     session.fast = fast
-    found = {key: each.ids for key, each in zip(sets.main.keys, beam_search(session, [encoding.end], most, search))}
-    return [found[f"sample {number + 1}"] for number in range(len(sources))]
+    ids = {key: each.ids for key, each in zip(sets.main.keys, beam_search(session, [encoding.end], most, search))}
+    return [ids[f"sample {number + 1}"] for number in range(len(sources))]
 
 
 def test_with_enough_beams_the_search_is_exhaustive(trained):
-    """Over a vocabulary cut to few ids, the best of all texts of up to three tokens is found."""
+    """With a vocabulary of few ids, the search returns the best of all texts of up to three tokens."""
     encoding = trained.choppers["target"].vocabulary
     kept = 5
 
     def log_of(ids: list[int]) -> float:
-        """The log-probability of a text: ended, but where it is as long as it may be."""
+        """The log-probability of a text, including its end token unless it has the maximum length."""
         split = trained.as_split([{"source": "one", "target": encoding.decode(ids)}])
         with torch.no_grad():
             scores = trained.model(trained.model.plan(make_batch(split, split.all(), trained.tasks)))["translation"]
@@ -227,8 +227,8 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
         scores = session.scores
 
         def cut():
-            found = scores()
-            return torch.cat([found[:, :kept], found[:, encoding.end : encoding.end + 1]], 1)
+            uncut = scores()
+            return torch.cat([uncut[:, :kept], uncut[:, encoding.end : encoding.end + 1]], 1)
 
         session.scores = cut
         ended = beam_search(session, [kept], 3, Search(beams=150, length_penalty=0.0))[0]
@@ -246,7 +246,7 @@ def test_the_largest_scores_are_those_of_topk(rows, count, width, seed, ties):
 
 
 @given(st.lists(st.integers(0, 4), min_size=5, max_size=5))
-def test_a_beam_that_goes_on_keeps_its_place(parents):
+def test_a_beam_that_continues_keeps_its_place(parents):
     going = [(-float(rank), parent, 10 + rank) for rank, parent in enumerate(parents)]
     placed = seated(going)
     assert sorted(placed) == sorted(going)
@@ -254,7 +254,7 @@ def test_a_beam_that_goes_on_keeps_its_place(parents):
         assert placed[parent] == next(each for each in going if each[1] == parent)
 
 
-def test_no_run_of_tokens_comes_twice():
+def test_no_sequence_of_tokens_is_repeated():
     logs = torch.zeros(2, 6)
     forbid_repeats(logs, [[1, 2, 3, 1, 2], [4, 5]], 3)
     assert (logs[0] == -torch.inf).nonzero().flatten().tolist() == [3] and logs[1].isfinite().all()
@@ -263,7 +263,7 @@ def test_no_run_of_tokens_comes_twice():
 
 
 @pytest.mark.parametrize("options", [{"beams": 0}, {"no_repeat": -1}])
-def test_a_search_that_means_nothing_is_refused(options):
+def test_meaningless_search_settings_are_refused(options):
     with pytest.raises(ValueError, match="beams must be at least 1 and no_repeat at least 0"):
         Search(**options)
 
@@ -282,9 +282,9 @@ def test_a_search_that_would_not_end_is_refused(options):
 def test_every_epoch_reads_every_sample_once_within_the_budget(lengths, budget):
     batches = SimilarLengths(lambda: np.array(lengths), budget)
     for epoch in range(2):
-        found = batches.epoch(3, epoch)
-        assert sorted(number for batch in found for number in batch) == list(range(len(lengths)))
-        for batch in found:
+        of_epoch = batches.epoch(3, epoch)
+        assert sorted(number for batch in of_epoch for number in batch) == list(range(len(lengths)))
+        for batch in of_epoch:
             longest = max(max(lengths[number]) for number in batch)
             assert longest * len(batch) <= budget or len(batch) == 1
     steps = [batches.plan(3, step) for step in range(2 * len(batches.epoch(3, 0)))]
@@ -295,11 +295,11 @@ def test_every_epoch_reads_every_sample_once_within_the_budget(lengths, budget):
 def test_similar_lengths_waste_little():
     random = np.random.default_rng(0)
     lengths = random.integers(4, 40, size=(5000, 1)) + random.integers(0, 4, size=(5000, 2))
-    found = SimilarLengths(lambda: lengths, 1800).epoch(0, 0)
-    places = sum(lengths[batch].max() * len(batch) for batch in found)
+    batches = SimilarLengths(lambda: lengths, 1800).epoch(0, 0)
+    places = sum(lengths[batch].max() * len(batch) for batch in batches)
     assert lengths.max(axis=1).sum() / places > 0.9
     assert (
-        len({tuple(batch) for batch in SimilarLengths(lambda: lengths, 1800).epoch(0, 1)} & {tuple(b) for b in found})
+        len({tuple(batch) for batch in SimilarLengths(lambda: lengths, 1800).epoch(0, 1)} & {tuple(b) for b in batches})
         == 0
     )
 
@@ -322,14 +322,14 @@ def test_the_lengths_are_those_of_the_planned_sets(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- as a user
 
 
-def test_the_best_by_texts_that_nobody_writes_is_refused(tmp_path, capsys):
+def test_a_best_metric_of_texts_that_are_not_generated_is_refused(tmp_path, capsys):
     arguments = ["evaluation.generated=0", "checkpoints.best=val/bleu", f"out={tmp_path / 'x'}"]
     assert main(["train", config(tmp_path), *arguments]) != 0
     assert "checkpoints.best is 'val/bleu'; possible: val/loss, val/perplexity" in capsys.readouterr().err
     assert main(["train", config(tmp_path), arguments[0], arguments[2]]) == 0
 
 
-def test_smoothing_spreads_over_the_vocabulary_alone():
+def test_label_smoothing_covers_only_the_vocabulary():
     task = SequenceToSequence(target="target", label_smoothing=0.2)
     task.choppers = {"target": TextChopper(vocabulary=ByteEncoding())}
     output = torch.randn(5, 320, generator=torch.Generator().manual_seed(0))  # 257 ids and 63 rows that fill up
@@ -340,7 +340,7 @@ def test_smoothing_spreads_over_the_vocabulary_alone():
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_it_learns_and_is_judged(trained, capsys):
+def test_a_translator_learns_and_is_evaluated(trained, capsys):
     assert trained.evaluate("val")["val/loss"] < 1.5
     assert main(["evaluate", str(trained.folder), "--beams", "3", "--length-penalty", "0.6"]) == 0
     shown = capsys.readouterr().out
@@ -348,29 +348,29 @@ def test_it_learns_and_is_judged(trained, capsys):
     assert main(["predict", str(trained.folder), "--input", "source=one two", "--beams", "2", "--no-repeat", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["translation"]["text"]
     assert main(["predict", str(trained.folder), "--input", "source=one", "--beams", "0"]) == 2
-    for nothing in ({}, {"source": ""}):
-        assert "the encoder has no input: source" in trained.predict([nothing, {"source": "one"}])[0]["error"]
+    for empty in ({}, {"source": ""}):
+        assert "the encoder has no input: source" in trained.predict([empty, {"source": "one"}])[0]["error"]
     with pytest.raises(RunError, match="generates 'target' from its other inputs"):
         trained.generate("ein")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_a_run_is_evaluated_on_pairs_of_ones_own(trained, tmp_path, kind):
-    """The validation pairs in a manifest: the same figures."""
+def test_a_run_is_evaluated_on_other_pairs(trained, tmp_path, kind):
+    """The validation pairs, written as a manifest, give the same figures."""
     pairs = zip(*(Path(file).read_text().splitlines() for file in corpus(tmp_path, 20, 1, "val").values()))
     rows = [{"en": source, "de": target} for source, target in pairs]
     lines = ["en,de", *(",".join(row.values()) for row in rows)] if kind == "csv" else map(json.dumps, rows)
-    (tmp_path / f"own.{kind}").write_text("\n".join(lines))
+    (tmp_path / f"pairs.{kind}").write_text("\n".join(lines))
     figures = []
-    for data in ([], ["--data", str(tmp_path / f"own.{kind}")]):
+    for data in ([], ["--data", str(tmp_path / f"pairs.{kind}")]):
         assert main(["evaluate", str(trained.folder), *data, "--json", str(tmp_path / "figures.json")]) == 0
-        told = json.loads((tmp_path / "figures.json").read_text())
-        figures.append({name: value for name, value in told.items() if name.startswith("val/")})
+        metrics = json.loads((tmp_path / "figures.json").read_text())
+        figures.append({name: value for name, value in metrics.items() if name.startswith("val/")})
     assert figures[0]["val/judged"] == 20 and {"val/loss", "val/bleu", "val/chrf"} < figures[0].keys()
     assert figures[1] == pytest.approx(figures[0], rel=1e-6)
 
 
-def test_a_run_that_was_stopped_goes_on_bit_equal(tmp_path):
+def test_a_stopped_run_continues_bit_equal(tmp_path):
     options = ["training.schedule=constant", "evaluation.every=3"]
     train(tmp_path, *options, "training.steps=3", out="parts")
     whole, parts = (train(tmp_path, *options, "training.steps=6", out=name) for name in ("whole", "parts"))
@@ -400,7 +400,7 @@ def test_the_last_checkpoints_are_averaged(tmp_path):
         load_config(config(tmp_path), ["checkpoints.average=5"])
 
 
-def test_flags_change_only_what_they_name_of_the_tasks_search(trained):
+def test_flags_change_only_their_part_of_the_search(trained):
     before = trained.tasks["translation"].search
     other = trained.searching(beams=4, length_penalty=0.6).searching(no_repeat=3)
     assert other.tasks["translation"].search == Search(beams=4, length_penalty=0.6, no_repeat=3)
@@ -409,8 +409,9 @@ def test_flags_change_only_what_they_name_of_the_tasks_search(trained):
         trained.searching(beams=0)
 
 
-def test_what_is_averaged_does_not_depend_on_interruptions(tmp_path):
-    """Stopped between two checkpoints, a run saves one more, which is not averaged; the average is then the best."""
+def test_the_average_does_not_depend_on_interruptions(tmp_path):
+    """A run that is stopped between two checkpoints saves one more, which is not averaged. The average is the best
+    checkpoint."""
     options = ["checkpoints.every=2", "checkpoints.keep=3", "evaluation.every=8", "training.schedule=constant"]
     for name, *stops in (("whole", 8), ("parts", 7, 8)):
         for steps in stops:
@@ -423,7 +424,7 @@ def test_what_is_averaged_does_not_depend_on_interruptions(tmp_path):
     assert best["step"] == 8 and whole.evaluate("val")["val/loss"] == pytest.approx(best["val/loss"], rel=1e-6)
 
 
-def test_dry_run_proves_and_counts(tmp_path, capsys):
+def test_dry_run_shows_proofs_and_parts(tmp_path, capsys):
     assert main(["train", config(tmp_path), "--dry-run", "--full"]) == 0
     shown = capsys.readouterr().out
     assert "no leak in encoder" in shown and "no leak in main" in shown and "cores.encoder" in shown
@@ -450,12 +451,12 @@ def test_micro_batches_change_nothing(tmp_path):
     ("tasks.translation.metrics=[blue]", "metrics.*'bleu'"),
     ("tasks.translation.label_smoothing=1", "label_smoothing must be at least 0 and below 1"),
 ])  # fmt: skip
-def test_mistakes_are_named_before_any_work(tmp_path, override, message):
+def test_wrong_options_are_refused_before_any_work(tmp_path, override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(config(tmp_path), [override])
 
 
-def test_files_of_unequal_length_are_named(tmp_path, capsys):
+def test_files_of_unequal_length_are_refused(tmp_path, capsys):
     path = config(tmp_path)
     with open(tmp_path / "train.de", "a", encoding="utf-8") as file:
         file.write("zu viel\n")
@@ -482,7 +483,7 @@ def test_empty_lines_and_long_sources_are_bad_samples(tmp_path, capsys):
     assert "none of its encoder inputs fits: 161 tokens are more than the encoder's context of 40" in shown
 
 
-def test_packed_files_and_bad_bytes(tmp_path):
+def test_compressed_files_and_invalid_bytes(tmp_path):
     from chopmix.data.datasets.parallel_text import Lines
 
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"eins\r\nzwei\n"))
@@ -502,8 +503,8 @@ def test_packed_files_and_bad_bytes(tmp_path):
 def test_two_processes_have_the_losses_of_one(tmp_path, optimizer, tolerance):
     """Batches under a token budget, whose number of samples differs from step to step, shared and in
     micro-batches. With AdamW only sums are rounded differently. Muon makes every matrix of updates orthogonal, in
-    bfloat16: what is nearly nothing in a gradient weighs as much as all else then, its rounding too, which grows
-    from step to step."""
+    bfloat16: the smallest components of a gradient, and their rounding errors, then weigh as much as the largest, and
+    the errors grow from step to step."""
     file = config(tmp_path)
     common = ["training.rows_per_micro_batch=5", "evaluation.sample_tokens=0", f"training.optimizer={optimizer}",
               "training.precision=float32", "logging.every=1"]  # fmt: skip

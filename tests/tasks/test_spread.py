@@ -19,13 +19,15 @@ def radius(items, number, k):
     return sorted(np.linalg.norm(items[number] - other) for i, other in enumerate(items) if i != number)[k - 1]
 
 
-def plain_recall(true, made, k):
-    balls = [(each, radius(made, i, k)) for i, each in enumerate(made)]
+def plain_recall(true, generated, k):
+    balls = [(each, radius(generated, i, k)) for i, each in enumerate(generated)]
     return np.mean([any(np.linalg.norm(x - each) <= r for each, r in balls) for x in true])
 
 
-def plain_coverage(true, made, k):
-    return np.mean([any(np.linalg.norm(x - each) <= radius(true, i, k) for each in made) for i, x in enumerate(true)])
+def plain_coverage(true, generated, k):
+    return np.mean(
+        [any(np.linalg.norm(x - each) <= radius(true, i, k) for each in generated) for i, x in enumerate(true)]
+    )
 
 
 SETS = st.integers(7, 12).flatmap(
@@ -37,26 +39,26 @@ SETS = st.integers(7, 12).flatmap(
 @settings(max_examples=25)
 def test_figures_are_those_of_their_definitions(sets, k):
     """On a grid, where many distances are equal, and equal items have the distance 0."""
-    true, made = map(torch.from_numpy, sets)
-    assert recall(true, made, k) == pytest.approx(plain_recall(*sets, k))
-    assert coverage(true, made, k) == pytest.approx(plain_coverage(*sets, k))
+    true, generated = map(torch.from_numpy, sets)
+    assert recall(true, generated, k) == pytest.approx(plain_recall(*sets, k))
+    assert coverage(true, generated, k) == pytest.approx(plain_coverage(*sets, k))
     assert recall(true, true, k) == coverage(true, true, k) == 1
-    assert recall(true, made + 100, k) == coverage(true, made + 100, k) == 0
+    assert recall(true, generated + 100, k) == coverage(true, generated + 100, k) == 0
 
 
 @pytest.mark.parametrize("rows", [1, 7, 10_000])
 def test_figures_do_not_depend_on_how_many_distances_are_in_memory(monkeypatch, rows):
-    true, made = drawn(60), drawn(60, seed=1, scale=0.7)
-    expected = plain_recall(true.numpy(), made.numpy(), 5), plain_coverage(true.numpy(), made.numpy(), 5)
+    true, generated = drawn(60), drawn(60, seed=1, scale=0.7)
+    expected = plain_recall(true.numpy(), generated.numpy(), 5), plain_coverage(true.numpy(), generated.numpy(), 5)
     monkeypatch.setattr(spread, "ROWS", rows)
-    assert (recall(true, made), coverage(true, made)) == pytest.approx(expected)
+    assert (recall(true, generated), coverage(true, generated)) == pytest.approx(expected)
     assert 0 < expected[0] < 1 and 0 < expected[1] < 1
 
 
 def test_one_distribution_covers_itself():
     """The expectation of coverage is 1 - 2 ** -5 (Naeem et al. 2020, section 3.2)."""
-    true, made = drawn(1000, seed=2), drawn(1000, seed=3)
-    assert coverage(true, made) == pytest.approx(1 - 2**-5, abs=0.02) and recall(true, made) > 0.93
+    true, generated = drawn(1000, seed=2), drawn(1000, seed=3)
+    assert coverage(true, generated) == pytest.approx(1 - 2**-5, abs=0.02) and recall(true, generated) > 0.93
 
 
 def test_a_collapsed_generator_has_low_figures():
