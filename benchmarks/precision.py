@@ -3,7 +3,7 @@
     python benchmarks/precision.py --pairs 6
 
 The rule for `precision: auto` in `experiment/build.py` is fitted to these results
-(`benchmarks/results/precision.jsonl`), and `tests/training/test_choices.py` compares the rule with them. The models
+(`benchmarks/results/precision.jsonl`), and `tests/training/test_precision.py` compares the rule with them. The models
 have four layers of several widths and head widths; a step has 2,048 tokens in rows of 64 or 256, causal and
 bidirectional.
 """

@@ -1,4 +1,4 @@
-"""What a model costs: the operations of a batch, counted by hand."""
+"""`Costs`: the operations of a batch are those counted by hand."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from chopmix.training.accounting import Costs
 from cores import core_of
 
 
-def test_each_core_counts_its_own_rows_and_a_head_the_slots_that_are_judged():
-    """Two pictures of five patches, read by an encoder; texts of three tokens, of which four in all are judged."""
+def test_each_core_counts_its_rows_and_a_head_its_supervised_slots():
+    """Two pictures of five patches, read by an encoder; texts of three tokens, four of which are supervised."""
     d, slots, source = 8, 2 * 3, 2 * 5
     image = ImageTokenizer(ImageChopper(patch_size=2, channels=1, size=(2, 10)), d, 5)
     text = TextTokenizer(TextChopper(vocabulary=CharacterEncoding("abcdefgh")), d, 7)
@@ -36,19 +36,19 @@ def test_each_core_counts_its_own_rows_and_a_head_the_slots_that_are_judged():
         encoder=SetPlan(tokens=plain_tokens(2, 5), chunks={"image": pictures}),
         targets={"answer": Targets(values=torch.zeros(4, dtype=torch.long), slots=torch.tensor([0, 2, 3, 5]))},
     )
-    own, feed_forward = 4 * d * d, 8 * d * d  # query, key, value, out; two matrices, four times as wide
-    encoder = 6 * 2 * (own + feed_forward) * source + 12 * 2 * d * 5 * source
-    decoder = 6 * (own + feed_forward) * slots + 12 * d * 3 * slots
+    attention, feed_forward = 4 * d * d, 8 * d * d  # query, key, value, out; two matrices, four times as wide
+    encoder = 6 * 2 * (attention + feed_forward) * source + 12 * 2 * d * 5 * source
+    decoder = 6 * (attention + feed_forward) * slots + 12 * d * 3 * slots
     crossing = 6 * 2 * d * d * slots + 6 * 2 * d * d * source  # query and out; key and value
     patches, head = 6 * 4 * d * source, 6 * 9 * d * 4
     assert Costs(model).flops(batch) == encoder + decoder + crossing + patches + head
 
 
-def test_layers_of_their_own_cost_no_operations():
-    """Each token passes one of them."""
-    own = OwnLayers(groups=[["text"], ["image"]], layers=["feed_forward", "query", "key", "value", "out"])
+def test_own_layers_add_no_operations():
+    """Each token passes through one of several layers."""
+    own_layers = OwnLayers(groups=[["text"], ["image"]], layers=["feed_forward", "query", "key", "value", "out"])
     costs = []
-    for options in (BlockOptions(), BlockOptions(own_layers=own)):
+    for options in (BlockOptions(), BlockOptions(own_layers=own_layers)):
         core = Transformer(width=8, depth=2, heads=2, block=partial(Block, options=options))
         core.name_inputs(["text", "image"])
         costs.append(Costs(Model({}, Cores(core), {}, context=4)))

@@ -1,7 +1,7 @@
-"""CUDA's rules, without a GPU: where tensors lie, what kernels accept, and who waits for whom; for every YAML of
-`configs/`.
+"""CUDA's rules, tested without a GPU: where tensors are, what kernels accept, and where the CPU waits for the GPU; for
+every YAML of `configs/`.
 
-What needs values needs a GPU: see `test_gpu.py`.
+Tests that need values need a GPU: see `test_gpu.py`.
 """
 
 from __future__ import annotations
@@ -55,31 +55,30 @@ CONFIGS = every_yaml()
 CUDA = torch.device("cuda")
 
 
-# --------------------------------------------------------------------------------------------------- data to stand in
+# ----------------------------------------------------------------------------------------------------- stand-in data
 
 QUICK = ("tiny_shakespeare", "books", "mnist", "cifar10")
-"""Data sets that are read where they are there; all others are stood in for."""
+"""Data sets that are read if they are available; all others are replaced by stand-in data."""
 
 
 def configured(path: Path, out: Path, *more: str) -> Config:
-    """A configuration made small, on stand-in data where its own are not there or slow to read."""
+    """A small version of a configuration, with stand-in data if its data are missing or slow to read."""
     always = ["training.precision=bfloat16", "training.compile=false", f"out={out}"]
     config = load_config(path, [*small(load_config(path)), *always, *more])
     name = config.data.dataset.target.__module__.rpartition(".")[2]
-    there = "CHOPMIX_DATA" in os.environ and name in QUICK and (data_root() / name).exists()
-    return counted(replace(config, from_run=None) if there else on_stand_ins(config), steps=100)
+    available = "CHOPMIX_DATA" in os.environ and name in QUICK and (data_root() / name).exists()
+    return counted(replace(config, from_run=None) if available else on_stand_ins(config), steps=100)
 
 
 def build(path: Path, out: Path, *more: str) -> Experiment:
-    """What trains a configuration, on fake CUDA."""
+    """The experiment of a configuration on fake CUDA."""
     config = configured(path, out, "data.workers=0", *more)  # workers write to page-locked memory, which needs a driver
-    made = assemble(config, Processes(0, 1, CUDA), Progress(1))
-    made.trainer.learner.replica.objective.train()
-    return made
+    experiment = assemble(config, Processes(0, 1, CUDA), Progress(1))
+    experiment.trainer.learner.replica.objective.train()
+    return experiment
 
 
-# ---------------------------------------------------------------------------------------------- kernels, as they
-# are called
+# ------------------------------------------------------------------------------------------ kernels, as they are called
 
 
 class Call(NamedTuple):
@@ -94,14 +93,14 @@ class Call(NamedTuple):
 
 @pytest.fixture
 def calls(monkeypatch) -> list[Call]:
-    """The calls of torch's three kernels. FlexAttention is stood in for: there is nothing to compile it with."""
-    found: list[Call] = []
+    """The calls of torch's three kernels. FlexAttention is replaced, because nothing can compile it here."""
+    recorded: list[Call] = []
     sdpa, varlen = F.scaled_dot_product_attention, attention._varlen_attention()
 
     def note(kernel: str, heads: tuple[Tensor, ...], axis: int, mask: Tensor | None = None) -> None:
         assert {t.device.type for t in heads} == {"cuda"}
         grouped = heads[0].shape[axis] != heads[1].shape[axis]
-        found.append(Call(kernel, tuple(t.dtype for t in heads), grouped, mask, heads[0].shape[-1]))
+        recorded.append(Call(kernel, tuple(t.dtype for t in heads), grouped, mask, heads[0].shape[-1]))
 
     def sdpa_noted(
         query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any
@@ -117,20 +116,19 @@ def calls(monkeypatch) -> list[Call]:
 
     def flex_noted(query: Tensor, key: Tensor, value: Tensor, *, block_mask: Any, enable_gqa: bool, **_: Any) -> Tensor:
         note("flex", (query, key, value), 1)
-        assert block_mask.kv_num_blocks.device.type == "cuda" and enable_gqa == found[-1].grouped
+        assert block_mask.kv_num_blocks.device.type == "cuda" and enable_gqa == recorded[-1].grouped
         assert block_mask.seq_lengths == (query.shape[2], key.shape[2])
         return query + 0 * (key.sum() + value.sum())
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", sdpa_noted)
     monkeypatch.setattr(attention, "_varlen_attention", lambda: varlen_noted)
     monkeypatch.setattr(attention, "_flex_attention", lambda compiled: flex_noted)
-    return found
+    return recorded
 
 
 def check(calls: list[Call], dtype: torch.dtype) -> None:
-    """What kernels and their backward passes accept: one type; halves for `varlen_attn`; whole multiples of
-    channels; no fast kernel takes both a mask and grouped heads; a mask is true or false or of the type of the
-    queries."""
+    """Checks what kernels and their backward passes accept: one type; bfloat16 for `varlen_attn`; certain multiples of
+    channels; no fast kernel takes both a mask and grouped heads; a mask is boolean or has the type of the queries."""
     for call in calls:
         assert set(call.types) == {dtype}, call
         assert call.kernel != "varlen" or (dtype == torch.bfloat16 and call.channels % 8 == 0 and not call.grouped), (
@@ -145,8 +143,8 @@ def check(calls: list[Call], dtype: torch.dtype) -> None:
 
 
 def tensors(value: Any, where: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors in dataclasses, mappings and tuples, each with its path; not those that say that they stay on
-    the CPU."""
+    """All tensors in dataclasses, mappings and tuples, each with its path; except those that are declared to
+    stay on the CPU."""
     if isinstance(value, Tensor):
         yield where, value
     elif isinstance(value, Mapping):
@@ -163,7 +161,7 @@ def tensors(value: Any, where: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 COPIES = {
-    "training/mixup.py": "what was drawn for mixup",
+    "training/mixup.py": "the random numbers of mixup",
     "tokenizers/sensor.py": "the list of its channels",
     "tasks/regression.py": "the std of its targets, while it measures",
     "tasks/reconstruction.py": "the levels of its codes, while it measures",
@@ -171,16 +169,16 @@ COPIES = {
     "models/generation/refine.py": "which item each token of a draft belongs to",
     "models/generation/constraints.py": "which ids are allowed",
 }
-"""Files that copy something to the GPU in the course of a step or an evaluation and wait for it, and what."""
+"""Files that copy something to the GPU during a step or an evaluation and wait for the copy, and what they copy."""
 
 READS = {
     "inference/evaluation.py": "the sums of a whole split",
     "tasks/classification.py": "which samples have a label, once a batch",
-    "tasks/ctc.py": "the scores of a batch, to read texts off them",
-    "models/generation/sampling.py": "every token that is written",
-    "models/generation/beam_search.py": "every token that is written",
+    "tasks/ctc.py": "the scores of a batch, to decode texts",
+    "models/generation/sampling.py": "every generated token",
+    "models/generation/beam_search.py": "every generated token",
     "models/generation/fast_decoder.py": "whether the source has padding, once a text",
-    "models/cache.py": "which rows go on, once a text",
+    "models/cache.py": "which rows continue, once a text",
     "tasks/reconstruction.py": "the codes of a batch, which are counted",
     "models/generation/refine.py": "every draft, and what it costs from left to right",
     "inference/items.py": "what a batch costs from left to right",
@@ -189,17 +187,17 @@ READS = {
 
 
 def files(places: list[str]) -> set[str]:
-    """The files that places lie in."""
+    """The files of places, which are a file, a line and a function."""
     return {place.partition(":")[0] for place in places}
 
 
-def in_step(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
-    """One update, with a look at what the objective gets and gives. There is no backward pass without a device:
-    gradients are there as if it had been."""
+def check_step(experiment: Experiment, mode: FakeCuda, monkeypatch) -> None:
+    """One update, with checks of the inputs and outputs of the objective. A backward pass needs a device, so empty
+    gradients replace it."""
 
     def backward(loss: Tensor) -> None:
         assert loss.shape == () and loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
-        for parameter in made.model.parameters():
+        for parameter in experiment.model.parameters():
             parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
 
     def forward(batch: Any, gradients: Any) -> Any:
@@ -211,24 +209,24 @@ def in_step(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
         assert terms and all(total.device.type == "cuda" and total.shape == () for total in terms.values())
         return terms
 
-    learner = made.trainer.learner
+    learner = experiment.trainer.learner
     monkeypatch.setattr(Tensor, "backward", backward)
     learner.replica.forward = forward
     mode.blocking.clear()
-    assert made.trainer.update().device.type == "cuda"
+    assert experiment.trainer.update().device.type == "cuda"
     assert files(mode.blocking) <= {*COPIES}, "a step waits for a copy"
 
 
 class Short(Session):
-    """Texts of a few tokens."""
+    """A session that generates a few tokens."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options | {"most": 3})
 
 
-def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
-    """A whole evaluation, texts written in it included; what is read of the GPU is zero there."""
-    split = made.data.splits["val"]
+def check_evaluation(experiment: Experiment, mode: FakeCuda, monkeypatch) -> None:
+    """A complete evaluation with generated texts; all values that are read from the GPU are zero."""
+    split = experiment.data.splits["val"]
     every = split.all()[:5]
     monkeypatch.setattr(type(split), "all", lambda self: every)
     for file in ("generate", "items"):
@@ -236,13 +234,13 @@ def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
     mode.blocking.clear()
     mode.may_read = True
     with autocast(CUDA, "bfloat16"):
-        metrics = measured(made.model, made.data.tasks, split, rows=3, generated=2).metrics
+        metrics = measured(experiment.model, experiment.data.tasks, split, rows=3, generated=2).metrics
     assert "val/loss" in metrics
     assert files(mode.reads) <= {*READS} and files(mode.blocking) <= {*COPIES}
 
 
 FEW = ("speech/digit_strings_ctc", "diffusion/digits", "decision/cartpole")
-"""The configurations that are tried in the suite; the others are tried in the larger tier."""
+"""The configurations of the default tier; the others are tested in the tier `system`."""
 NAMES = [str(path.relative_to(ROOT / "configs").with_suffix("")) for path in CONFIGS]
 
 
@@ -250,35 +248,35 @@ NAMES = [str(path.relative_to(ROOT / "configs").with_suffix("")) for path in CON
     "path", [pytest.param(p, id=n, marks=() if n in FEW else pytest.mark.system) for p, n in zip(CONFIGS, NAMES)]
 )
 def test_every_configuration_on_cuda(path, tmp_path, monkeypatch, calls):
-    """A step, which may wait for nothing, then an evaluation: all tensors there, all kernels called with what
-    they accept."""
+    """A step, which must not wait for the GPU, then an evaluation: all tensors are on the GPU, and all kernels accept
+    their inputs."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     with fake_cuda(half=False) as mode:
-        made = build(path, tmp_path / "run")
-        assert {p.device.type for p in made.model.parameters()} == {"cuda"}
-        in_step(made, mode, monkeypatch)
+        experiment = build(path, tmp_path / "run")
+        assert {p.device.type for p in experiment.model.parameters()} == {"cuda"}
+        check_step(experiment, mode, monkeypatch)
         check(calls, torch.bfloat16)
         assert calls
         calls.clear()
-        in_evaluation(made, mode, monkeypatch)
+        check_evaluation(experiment, mode, monkeypatch)
         check(calls, torch.bfloat16)
         assert calls
 
 
-def test_an_evaluation_is_planned_for_the_arithmetic_in_use(tmp_path, monkeypatch, calls):
-    """Packed texts are read by `varlen_attn`; planned for the type of the weights they would go to FlexAttention."""
+def test_an_evaluation_is_planned_for_its_precision(tmp_path, monkeypatch, calls):
+    """Packed texts are read by `varlen_attn`; if planned for the type of the weights, they would use FlexAttention."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     with fake_cuda(half=False) as mode:
-        made = build(ROOT / "configs" / "bert" / "passages.yaml", tmp_path / "run")
-        in_evaluation(made, mode, monkeypatch)
+        experiment = build(ROOT / "configs" / "bert" / "passages.yaml", tmp_path / "run")
+        check_evaluation(experiment, mode, monkeypatch)
     assert {call.kernel for call in calls} == {"varlen"}
 
 
-def test_every_yaml_is_there():
+def test_all_configurations_are_tested():
     assert len(CONFIGS) >= 28
 
 
-# -------------------------------------------------------------------------------------------- every way of attending
+# -------------------------------------------------------------------------------------------- every kind of attention
 
 PACKED, PADDED, ONE = (
     [[1, 1, 1, 2, 2, 2], [3, 3, 4, 4, 4, 4]],
@@ -317,7 +315,7 @@ WAYS = {
 
 @pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_of_attending_gets_what_its_kernel_takes(calls, way, half):
+def test_every_kind_of_attention_gives_its_kernel_what_it_accepts(calls, way, half):
     kernel, samples, options = WAYS[way]
     rows = laid_out(samples, [[2, 1, 1, 2, 1, 1]] * 2)
     with fake_cuda(half) as mode:
@@ -327,8 +325,8 @@ def test_every_way_of_attending_gets_what_its_kernel_takes(calls, way, half):
         layouts = core.plan(rows, dtype=kind, device=CUDA)
         x = torch.randn(2, 6, core.width, device="cuda")
         tokens, before = rows.to("cuda"), len(mode.copies)
-        found = core(x, tokens, layouts)
-        assert found.shape == x.shape and found.device.type == "cuda" and len(mode.copies) == before
+        output = core(x, tokens, layouts)
+        assert output.shape == x.shape and output.device.type == "cuda" and len(mode.copies) == before
     expected = "flex" if kernel == "varlen" and not half else kernel
     assert [call.kernel for call in calls] == [expected] * 2
     check(calls, kind)
@@ -337,7 +335,7 @@ def test_every_way_of_attending_gets_what_its_kernel_takes(calls, way, half):
 @pytest.mark.parametrize(
     "keys", [[[1, 1, 2], [3, 4, 4]], [[2, 2, 2], [3, 4, 4]]], ids=["all read", "one reads nothing"]
 )
-def test_reading_another_set(calls, keys):
+def test_attention_to_another_set(calls, keys):
     queries, keys = laid_out(PACKED), laid_out(keys)
     with fake_cuda():
         core = core_of(["text"], ("order", "row", "column"), True, width=32, depth=1, heads=4, block=BOTH).to("cuda")
@@ -354,21 +352,21 @@ def test_reading_another_set(calls, keys):
     st.one_of(packed_tokens(), tokens()),
     st.data(),
 )
-def test_a_mask_made_on_the_device_is_the_mask(graph, rows, data):
-    """Also of the last queries only, as beside a cache; one row for all where all are alike."""
+def test_a_mask_computed_on_the_device_is_the_mask_of_the_graph(graph, rows, data):
+    """Also for the last queries alone, as with a cache; there may be one row for all if all are equal."""
     start = data.draw(st.integers(0, rows.shape[1] - 1))
     last = rows.select(slice(None), slice(start, None))
     for queries in rows, last:
         expected = dense_mask(graph, queries, rows)
-        found = choosing._mask_on_device(graph, queries, rows, torch.device("cpu"))
-        assert torch.equal(found.expand(expected.shape), expected)
+        mask = choosing._mask_on_device(graph, queries, rows, torch.device("cpu"))
+        assert torch.equal(mask.expand(expected.shape), expected)
 
 
-def test_rows_that_are_alike_have_one_mask():
+def test_equal_rows_have_one_mask():
     for samples, rows in ((ONE, 1), ([[1, 1, 2], [3, 3, 4]], 1), ([[1, 1, 2], [3, 4, 4]], 2), ([[1, 0], [0, 2]], 2)):
         each = laid_out(samples)
         assert len(choosing._mask_on_device(SameSample(), each, each, torch.device("cpu"))) == rows
-    alike, others = laid_out([[1, 2], [3, 4]]), laid_out([[2], [3]])  # each queries another place of its row
+    alike, others = laid_out([[1, 2], [3, 4]]), laid_out([[2], [3]])  # each has its query at another place of its row
     assert choosing._mask_on_device(SameSample(), others, alike, torch.device("cpu")).tolist() == [
         [[False, True]],
         [[True, False]],
@@ -380,7 +378,7 @@ def test_rows_that_are_alike_have_one_mask():
     )
 
 
-# ------------------------------------------------------------------------------------------------------- writing texts
+# ---------------------------------------------------------------------------------------------------- generating texts
 
 
 def writer(**options: Any) -> Model:
@@ -401,12 +399,12 @@ def writer(**options: Any) -> Model:
     [{"position": Rotary}, {"position": RelativeBias}, {"attention": "causal & window(3)"}],
     ids=["rotary", "T5", "a window"],
 )
-def test_writing_waits_once_a_token(calls, options, rows, half):
-    """Also where a window is full and begins anew; ids seen before lie on the CPU, chance on either device."""
+def test_generation_waits_once_per_token(calls, options, rows, half):
+    """Also after a full window starts again. Earlier ids are on the CPU, random numbers on either device."""
     sampling = Sampling(top_k=3, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
     with fake_cuda(half, reads=True) as mode:
-        made = writer(**options).to("cuda")
-        session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9)
+        model = writer(**options).to("cuda")
+        session = Session.of_texts(model, rows, input="text", task="lm", vocabulary=9)
         mode.blocking.clear()
         ids = list(draw(session, 10, sampling))
         assert len(mode.reads) == 10 and not mode.blocking
@@ -418,9 +416,9 @@ def test_writing_waits_once_a_token(calls, options, rows, half):
     check(calls, kind)
 
 
-def test_an_answer_is_planned_for_the_arithmetic_in_use(calls):
-    """In halves what was given is read by `varlen_attn`: the type of the weights would ask for FlexAttention,
-    which for so few tokens is first compiled. The cache holds halves."""
+def test_an_answer_is_planned_for_its_precision(calls):
+    """In bfloat16 prompts are read by `varlen_attn`; if planned for the type of the weights, they would use
+    FlexAttention, which is compiled first. The cache contains bfloat16."""
     encoding = CharacterEncoding("abcdefgh")
     choppers = {"text": TextChopper(vocabulary=encoding)}
     planned = place(
@@ -447,26 +445,26 @@ def test_an_answer_is_planned_for_the_arithmetic_in_use(calls):
     check(calls, torch.bfloat16)
 
 
-def test_who_waits_is_told():
-    """The stand-in itself: values, sizes and choices that depend on the GPU, and copies."""
+def test_fake_cuda_reports_where_the_cpu_waits():
+    """`fake_cuda` itself: values, sizes and choices that depend on the GPU, and copies."""
     with fake_cuda() as mode:
-        there = torch.arange(4, device="cuda")
-        for look in (
-            there.tolist,
-            there.cpu,
-            there.sum().item,
-            there.nonzero,
-            lambda: bool((there > 1).any()),
-            lambda: there[there > 1],
-            lambda: torch.bincount(there),
-            lambda: torch.zeros(4).copy_(there),
+        on_gpu = torch.arange(4, device="cuda")
+        for read in (
+            on_gpu.tolist,
+            on_gpu.cpu,
+            on_gpu.sum().item,
+            on_gpu.nonzero,
+            lambda: bool((on_gpu > 1).any()),
+            lambda: on_gpu[on_gpu > 1],
+            lambda: torch.bincount(on_gpu),
+            lambda: torch.zeros(4).copy_(on_gpu),
         ):
             with pytest.raises(HostRead, match=r"waits for the GPU at tests/training/test_cuda_rules.py:\d+ "):
-                look()
+                read()
         with pytest.raises(RuntimeError, match="at least two devices"):
-            there + torch.arange(4)
+            on_gpu + torch.arange(4)
         torch.arange(4).to("cuda", non_blocking=True)
         assert len(mode.copies) == 1 and not mode.blocking
         torch.tensor(-1.0, device="cuda")
         assert len(mode.copies) == 2 and len(mode.blocking) == 1
-        assert torch.arange(3).tolist() == [0, 1, 2]  # what lies on the CPU has values
+        assert torch.arange(3).tolist() == [0, 1, 2]  # tensors on the CPU have values

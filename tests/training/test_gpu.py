@@ -1,10 +1,10 @@
-"""What needs a GPU: every kernel with its backward pass, training as on a CPU, compiled, evaluated, written, resumed,
-over NCCL.
+"""Tests that need a GPU: every kernel with its backward pass, training compared with a CPU, compilation, evaluation,
+generation, resuming, and NCCL.
 
-    CHOPMIX_TEST_DEVICE=cuda pytest tests/training/test_gpu.py      # on a machine with a GPU; with `cpu`, to see
-    that the tests are sound
+    CHOPMIX_TEST_DEVICE=cuda pytest tests/training/test_gpu.py      # on a machine with a GPU; with `cpu`, to check
+    that the tests themselves are correct
 
-All other tests see no GPU (`tests/harness.py`): they compare bit for bit, which CUDA does not promise.
+All other tests run without a GPU (`tests/harness.py`): they compare bit for bit, which CUDA does not guarantee.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from gpu_parts import fast, sound
 DEVICE = torch.device(os.environ.get("CHOPMIX_TEST_DEVICE") or "meta")
 pytestmark = [
     pytest.mark.skipif(DEVICE.type == "meta", reason="needs a GPU, and CHOPMIX_TEST_DEVICE=cuda"),
-    pytest.mark.filterwarnings("default"),  # torch warns of what it does on GPUs, as it likes
+    pytest.mark.filterwarnings("default"),  # on GPUs torch warns about many things
 ]
 ON_CUDA = {
     "causal": "Plain", "full": "Plain", "packed": "VariableLength", "padded, full": "VariableLength",
     "packed, narrow heads": "VariableLength", "a graph": "Flex", "a window": "Flex", "T5's bias": "Dense",
     "crossing": "Plain and Plain", "crossing to padded rows": "VariableLength and Dense",
 }  # fmt: skip
-"""The layouts of some ways in bfloat16."""
+"""The expected layouts of some kinds of attention in bfloat16."""
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def bench() -> bench_parts.Bench:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("way", gpu_kernels.WAYS)
-def test_every_way_of_attending_gives_what_a_cpu_gives(way, precision):
+def test_every_kind_of_attention_equals_that_of_a_cpu(way, precision):
     """Grouped heads, norms of queries and keys, biases, narrow and wide heads included; autocast in bfloat16."""
     row = gpu_kernels.compared(gpu_kernels.WAYS[way], 150, DEVICE, precision)
     assert row["verdict"] == "fine"
@@ -66,7 +66,7 @@ def test_every_way_of_attending_gives_what_a_cpu_gives(way, precision):
         assert row["layout"] == ON_CUDA.get(way, row["layout"])
 
 
-def test_ctc_gives_what_a_cpu_gives():
+def test_ctc_equals_that_of_a_cpu():
     assert gpu_kernels.ctc_compared(100, DEVICE)["verdict"] == "fine"
 
 
@@ -77,25 +77,25 @@ def test_the_losses_are_those_of_a_cpu(name):
 
 
 @pytest.mark.parametrize("name", bench_parts.MIXES)
-def test_between_two_logs_nothing_waits(name):
+def test_nothing_waits_between_two_logs(name):
     assert sound.waits_of(bench(), name)["verdict"] == "fine"
 
 
 @pytest.mark.parametrize("name", ["quickstart", "lm/shakespeare_char", "speech/digit_strings_ctc", "t5/books"])
-def test_compiled_losses_are_those_that_are_not(name, tmp_path, monkeypatch):
+def test_losses_are_the_same_if_compiled(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
-    found = []
+    values = []
     for compiled in (False, True):
         config = load_config(bench_parts.file_of(name, tmp_path))
         overrides = [*stand_in.small(config), *stand_in.without_chance(config), "training.precision=float32"]
-        made = bench().trainer(name, overrides, tmp_path / str(compiled), compiled=compiled)
-        found.append([float(sound.update_at(made, step)) for step in range(3)])
-    assert found[1] == pytest.approx(found[0], rel=2e-3)
+        assembled = bench().trainer(name, overrides, tmp_path / str(compiled), compiled=compiled)
+        values.append([float(sound.update_at(assembled, step)) for step in range(3)])
+    assert values[1] == pytest.approx(values[0], rel=2e-3)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_run_resumes_evaluates_and_writes(tiny, precision):
-    """Not bit for bit: sums over threads of a GPU come in any order."""
+def test_a_run_resumes_evaluates_and_generates(tiny, precision):
+    """Not bit for bit: the threads of a GPU add in any order."""
     options = {"training": {"device": DEVICE.type, "precision": precision}}
     once = trainer(tiny("once", **options))
     metrics = fit(once)
@@ -106,15 +106,15 @@ def test_a_run_resumes_evaluates_and_writes(tiny, precision):
     run = load_run(once.folder, device=DEVICE.type)
     assert next(run.model.parameters()).device.type == DEVICE.type
     assert run.evaluate("val")["val/loss"] == pytest.approx(metrics["val/loss"], rel=1e-3)
-    there = load_run(once.folder, device="cpu").evaluate("val")
-    assert there["val/loss"] == pytest.approx(metrics["val/loss"], rel=2e-2)
+    on_cpu = load_run(once.folder, device="cpu").evaluate("val")
+    assert on_cpu["val/loss"] == pytest.approx(metrics["val/loss"], rel=2e-2)
     text = run.generate("chop ", max_tokens=30, temperature=0)
     assert len(text) > 0 and text == run.generate("chop ", max_tokens=30, temperature=0)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_texts_are_written(rows, precision):
+def test_texts_are_generated(rows, precision):
     assert fast.generation_of(bench(), rows, precision)["tokens_per_second"] > 0
 
 

@@ -49,9 +49,9 @@ def test_a_class_with_one_method_is_a_logger(tiny, tmp_path, mine, capsys):
 def test_messages_reach_the_logger_of_python(tiny, caplog, capsys):
     with caplog.at_level(logging.INFO, logger="chopmix"):
         assert main(["train", str(tiny())]) == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  | ")]
+    printed = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  | ")]
     logged = [line for record in caplog.records for line in record.getMessage().splitlines()]
-    assert [line for line in said if line not in logged] == [] and any("val/loss" in line for line in logged)
+    assert [line for line in printed if line not in logged] == [] and any("val/loss" in line for line in logged)
     assert {record.levelname for record in caplog.records} == {"INFO"}
     from chopmix.files.printing import log
 

@@ -1,4 +1,4 @@
-"""How long a run trains: epochs, and early stopping."""
+"""Early stopping and epochs: when a run ends, and how it continues."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_numbers_out_of_range_are_refused():
 
 
 def test_a_run_stops_early_and_is_finished(tiny, capsys):
-    """It ends with the evaluation that was one too many, and the same command does not train again; a run that was
-    killed in between ends at the same step."""
+    """It ends when the patience is used up, and the same command does not train again; a run that was killed in between
+    ends at the same step."""
     changes = {"training": {"steps": 60, "stop": {"patience": 2, "improvement": 100.0}}, "evaluation": {"every": 4}}
     file = tiny("early", **changes)
     assert main(["train", str(file)]) == 0
@@ -97,8 +97,8 @@ def test_a_run_that_stopped_early_continues_if_its_settings_no_longer_stop_it(ti
     for longer in ([], ["training.steps=40"], ["training.stop.patience=1"]):
         capsys.readouterr()
         assert main(["train", str(file), *constant, *longer]) == 0
-        said = capsys.readouterr().err
-        assert "is finished: 12 steps" in said and "stopped early; to continue it, use training.stop=null" in said
+        output = capsys.readouterr().err
+        assert "is finished: 12 steps" in output and "stopped early; to continue it, use training.stop=null" in output
     assert main(["train", str(file), "training.steps=24", *more]) == 0
     assert "resumed" in capsys.readouterr().err and json.loads((folder / "summary.json").read_text())["step"] > 12
     whole = [each.removeprefix("stop.") if each == "--change" else each for each in more if each != "--change"]
@@ -114,7 +114,7 @@ def test_averages_of_a_run_that_stopped_early_survive_a_kill_and_a_continuation(
     options = {"training": {"steps": 24, "stop": STOPS}, "evaluation": {"every": 4, "report": False},
                "checkpoints": {"every": 4, "average": 2}}  # fmt: skip
     file = tiny("averages", **options)
-    folder, seen = file.parent / "runs" / "averages", []
+    folder, states = file.parent / "runs" / "averages", []
     assert main(["train", str(file), f"out={folder.parent / 'whole'}"]) == 0
 
     def kill(experiment):
@@ -122,7 +122,7 @@ def test_averages_of_a_run_that_stopped_early_survive_a_kill_and_a_continuation(
 
     def watch(experiment):
         with experiment.trainer.learner.averaged():
-            seen.append({name: value.clone() for name, value in experiment.model.state_dict().items()})
+            states.append({name: value.clone() for name, value in experiment.model.state_dict().items()})
         return {}
 
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
@@ -133,8 +133,8 @@ def test_averages_of_a_run_that_stopped_early_survive_a_kill_and_a_continuation(
         assert main(["train", str(file)]) == 0
     assert same_weights(folder, folder.parent / "whole")
     averaged = read_part(folder, 12, "ema")
-    assert len(seen) == (at != "evaluate_saved")  # the evaluators of the end had run
-    assert all(torch.equal(averaged.get(name, value), value) for each in seen for name, value in each.items())
+    assert len(states) == (at != "evaluate_saved")  # the evaluators of the end had run
+    assert all(torch.equal(averaged.get(name, value), value) for each in states for name, value in each.items())
     for out in (folder, folder.parent / "whole2"):  # after the averaging
         assert main(["train", str(file), "training.stop.patience=4", f"out={out}"]) == 0
     assert same_weights(folder, folder.parent / "whole2") and read_step(folder, "last") == 20
@@ -146,7 +146,7 @@ def test_a_signal_after_the_last_step_is_not_ignored(tiny, monkeypatch, capsys, 
     file = tiny("stopped", training={"steps": 6}, evaluation={"every": 4})
     reached = []
 
-    def noted(*arguments):
+    def kill(*arguments):
         reached.append(1)
         os.kill(os.getpid(), number)
         time.sleep(0.01)  # the handler runs
@@ -155,9 +155,9 @@ def test_a_signal_after_the_last_step_is_not_ignored(tiny, monkeypatch, capsys, 
     with monkeypatch.context() as patched:
         if at == "last step":
             update = Trainer.update
-            patched.setattr(Trainer, "update", lambda trainer: (update(trainer), trainer.step == 5 and noted())[0])
+            patched.setattr(Trainer, "update", lambda trainer: (update(trainer), trainer.step == 5 and kill())[0])
         else:
-            patched.setattr(f"chopmix.experiment.{at}", noted)
+            patched.setattr(f"chopmix.experiment.{at}", kill)
         try:
             ended = main(["train", str(file), "--seeds", "0,1"])
         except SystemExit as error:
@@ -169,7 +169,7 @@ def test_a_signal_after_the_last_step_is_not_ignored(tiny, monkeypatch, capsys, 
     assert json.loads((file.parent / "runs/stopped/seed-0/summary.json").read_text())["step"] == 6
 
 
-def test_data_of_an_older_version_are_accepted_only_if_the_user_says_so(tiny, capsys):
+def test_data_of_an_older_version_are_accepted_only_with_accept_data(tiny, capsys):
     file = tiny("older", training={"steps": 4})
     assert main(["train", str(file)]) == 0
     state = file.parent / "runs/older/checkpoints/step-00000004/state.json"
@@ -265,12 +265,12 @@ def test_an_evaluation_that_is_the_best_counts_before_it_is_saved(tiny, monkeypa
                "checkpoints": {"every": 1000}}  # fmt: skip
     saved, save = {}, Trainer.save
 
-    def noted(trainer):
+    def record_patience(trainer):
         saved[trainer.step] = trainer.patience
         save(trainer)
 
     scores = iter(score for score in [1.0, 2.0, 0.5, 1.5, 1.6] for _ in range(2))  # for the best, and for the stop
-    monkeypatch.setattr(Trainer, "save", noted)
+    monkeypatch.setattr(Trainer, "save", record_patience)
     file = tiny("saved", **changes)
     assert main(["train", str(file)]) == 0
     assert (saved[4].best, saved[4].waited) == (1.0, 0) and (saved[12].best, saved[12].waited) == (0.5, 0)
