@@ -1,5 +1,5 @@
-"""What large runs lean on, as far as one machine without a GPU can tell: millions of documents, processes that wait
-for hours, machines with disks of their own, and GPUs that only seem to have bfloat16."""
+"""Large runs, as far as one machine without a GPU can test them: millions of documents, processes that wait for hours,
+machines with separate disks, and GPUs that only emulate bfloat16."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ def file(tmp_path_factory) -> TokenFiles:
     )
 
 
-def test_separate_documents_begin_where_their_start_tokens_are(file):
+def test_separate_documents_begin_at_their_start_tokens(file):
     split = StreamSplit(file=file, name="train", context=64, separate=True)
     places = split.all()
-    found = split.read(places).main
-    real = found.tokens.sample != PADDING
-    ids = found.chunks["text"].values
+    planned = split.read(places).main
+    real = planned.tokens.sample != PADDING
+    ids = planned.chunks["text"].values
     starts = (ids == ByteEncoding().start) & real
     starts[:, 0] = True
     begins = torch.ones_like(real)
-    begins[:, 1:] = found.tokens.sample[:, 1:] != found.tokens.sample[:, :-1]
+    begins[:, 1:] = planned.tokens.sample[:, 1:] != planned.tokens.sample[:, :-1]
     assert torch.equal(begins[real], starts[real]) and len(places) > 60
-    for row, index in zip(starts.tolist(), found.chunks["text"].index.tolist()):
-        number = -1
-        for begun, told in zip(row, index):
-            number = 0 if begun else number + 1
-            assert told == number
+    for row, index in zip(starts.tolist(), planned.chunks["text"].index.tolist()):
+        expected = -1
+        for begun, position in zip(row, index):
+            expected = 0 if begun else expected + 1
+            assert position == expected
 
 
-def test_the_documents_of_a_window_are_found_among_millions_at_once(file):
-    """A batch was once compared with all documents there are, which took seconds."""
+def test_documents_of_a_window_are_looked_up_fast_among_millions(file):
+    """When each batch was compared with all documents, this took seconds."""
     (one,) = file.files
     many = TokenFiles([replace(one, starts=np.concatenate([one.starts, len(one.ids) + np.arange(8_000_000)]))])
     split = StreamSplit(file=many, name="train", context=64, separate=True, rows=12)
@@ -77,7 +77,7 @@ def test_the_documents_of_a_window_are_found_among_millions_at_once(file):
 
 
 class Recorded:
-    """What a process asks of torch.distributed."""
+    """A replacement of torch.distributed that records its calls."""
 
     group = SimpleNamespace(WORLD="world")
 
@@ -97,14 +97,14 @@ class Recorded:
 
 @pytest.fixture
 def recorded(monkeypatch) -> Recorded:
-    found = Recorded()
-    monkeypatch.setattr(distribution, "dist", found)
+    replacement = Recorded()
+    monkeypatch.setattr(distribution, "dist", replacement)
     monkeypatch.setattr(distribution, "Watch", lambda: None)
     monkeypatch.setattr(Processes, "watch", None)
-    return found
+    return replacement
 
 
-def test_on_gpus_all_but_gradients_goes_through_a_group_that_waits_for_days(recorded, monkeypatch):
+def test_on_gpus_all_except_gradients_use_a_group_that_waits_for_days(recorded, monkeypatch):
     """The group of the gradients gives up after ten minutes; preparing data takes longer."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
@@ -113,11 +113,11 @@ def test_on_gpus_all_but_gradients_goes_through_a_group_that_waits_for_days(reco
     processes = Processes.start("cuda")
     assert processes == Processes(1, 2, torch.device("cuda", 1), "control")
     assert recorded.options("init_process_group")["args"] == ("nccl",)
-    made = recorded.options("new_group")
-    assert made["backend"] == "gloo" and made["timeout"] >= timedelta(hours=24)
+    group = recorded.options("new_group")
+    assert group["backend"] == "gloo" and group["timeout"] >= timedelta(hours=24)
 
 
-def test_what_processes_tell_each_other_never_goes_through_the_group_of_gradients(recorded):
+def test_messages_between_processes_never_use_the_group_of_gradients(recorded):
     processes = Processes(1, 2, torch.device("cuda", 1), "control")
     processes.agree([1.0])
     processes.gathered([1])
@@ -137,7 +137,7 @@ def test_what_processes_tell_each_other_never_goes_through_the_group_of_gradient
 
 
 def on_two_machines(file: Path, folders: list[Path], *overrides: str) -> list[str]:
-    """Two processes that are each the first of their machine, in folders of their own; gives what they said."""
+    """Runs two processes that are each the first of their machine, in separate folders. Returns their outputs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -148,14 +148,14 @@ def on_two_machines(file: Path, folders: list[Path], *overrides: str) -> list[st
         command = [sys.executable, str(ROOT / "train.py"), str(file), "out=run", *overrides]
         started.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, text=True))  # fmt: skip
-    said = [process.communicate(timeout=240)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0], "\n".join(said)
-    return said
+    outputs = [process.communicate(timeout=240)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(outputs)
+    return outputs
 
 
 @pytest.mark.system
-def test_machines_with_disks_of_their_own_train_and_resume_as_one(tiny, tmp_path):
-    """Assets, weights and the step come from the first; a checkpoint that lies about on the other's disk is nothing."""
+def test_machines_with_separate_disks_train_and_resume_as_one(tiny, tmp_path):
+    """Assets, weights and the step come from the first one; a leftover checkpoint on the other disk is ignored."""
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         folder.mkdir()
@@ -165,16 +165,16 @@ def test_machines_with_disks_of_their_own_train_and_resume_as_one(tiny, tmp_path
     stray = folders[1] / "run" / "checkpoints" / "step-00000099"
     stray.mkdir(parents=True)
     (stray / "state.json").write_text("{}")
-    said = on_two_machines(file, folders)
-    assert "at step 4" in said[0] and stray.exists()
+    outputs = on_two_machines(file, folders)
+    assert "at step 4" in outputs[0] and stray.exists()
     alone = trainer(file)
     fit(alone)
     assert losses(folders[0] / "run") == pytest.approx(losses(alone.folder), rel=1e-4)
     assert max(losses(alone.folder)) == 6
 
 
-def test_machines_with_disks_of_their_own_begin_where_the_first_one_does(tiny, tmp_path):
-    """The checkpoint is on the first disk alone; what lies about on the other one is nothing."""
+def test_machines_with_separate_disks_begin_at_the_step_of_the_first(tiny, tmp_path):
+    """The checkpoint is only on the first disk; a leftover checkpoint on the other one is ignored."""
     file, stray = tiny("disks"), tmp_path / "disk-1" / "run" / "checkpoints" / "step-00000099"
     begun = trainer(file, f"out={tmp_path / 'disk-0' / 'run'}", "training.steps=4")
     fit(begun)
@@ -193,8 +193,8 @@ def test_machines_with_disks_of_their_own_begin_where_the_first_one_does(tiny, t
 
 
 @pytest.mark.parametrize("capability, fast", [((7, 0), False), ((7, 5), False), ((8, 0), True), ((9, 0), True)])
-def test_bfloat16_that_a_gpu_emulates_is_none(monkeypatch, capability, fast):
-    """torch says that all of these support it."""
+def test_emulated_bfloat16_is_not_fast(monkeypatch, capability, fast):
+    """According to torch, all of these support it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)

@@ -1,4 +1,5 @@
-"""Schedules by their values, Muon beside torch's own, groups that cover everything once, averages of weights."""
+"""Optimizers: values of schedules, AdamW and Muon compared with torch's, groups that contain each parameter once, state
+in checkpoints, averages of weights."""
 
 from __future__ import annotations
 
@@ -55,21 +56,23 @@ def test_a_warmup_longer_than_the_run_is_refused():
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_stacked_muon_is_torchs(decay):
+def test_stacked_muon_equals_torchs(decay):
     shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
     generator = torch.Generator().manual_seed(0)
-    own = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
-    other = [nn.Parameter(p.detach().clone()) for p in own]
-    ours = MatrixMomentum(own, 0.02, decay=decay)
-    theirs = torch.optim.Muon(other, lr=0.02, momentum=0.95, weight_decay=decay, nesterov=True, adjust_lr_fn="original")
+    parameters = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    copies = [nn.Parameter(p.detach().clone()) for p in parameters]
+    muon = MatrixMomentum(parameters, 0.02, decay=decay)
+    reference = torch.optim.Muon(
+        copies, lr=0.02, momentum=0.95, weight_decay=decay, nesterov=True, adjust_lr_fn="original"
+    )
     for step in range(5):
-        for mine, yours in zip(own, other):
-            mine.grad = torch.randn(mine.shape, generator=torch.Generator().manual_seed(step))
-            yours.grad = mine.grad.clone()
-        ours.step()
-        theirs.step()
-    for mine, yours in zip(own, other):  # theirs iterates in bfloat16
-        torch.testing.assert_close(mine, yours, rtol=0.02, atol=0.01)
+        for parameter, copy in zip(parameters, copies):
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step))
+            copy.grad = parameter.grad.clone()
+        muon.step()
+        reference.step()
+    for parameter, copy in zip(parameters, copies):  # torch's iterates in bfloat16
+        torch.testing.assert_close(parameter, copy, rtol=0.02, atol=0.01)
 
 
 @pytest.mark.parametrize("values, expected", [
@@ -77,12 +80,12 @@ def test_stacked_muon_is_torchs(decay):
     (ZeroProjections(), {"embedding": 1.0, "matrix": 128**-0.5, "projection": 0.0, "head": 0.001}),
     (Xavier(), {"embedding": 128**-0.5, "matrix": 128**-0.5, "head": math.sqrt(2 / (128 + 500))}),
 ])  # fmt: skip
-def test_first_values_have_the_deviations_of_their_table(values, expected):
+def test_initial_values_have_the_deviations_of_their_table(values, expected):
     torch.manual_seed(0)
     core = Transformer(width=128, depth=4, heads=2)
-    made = Model({"text": nn.Embedding(500, 128)}, Cores(core), {"lm": nn.Linear(128, 500)}, context=8)
-    values(made)
-    for name, role, parameter in roles(made):
+    network = Model({"text": nn.Embedding(500, 128)}, Cores(core), {"lm": nn.Linear(128, 500)}, context=8)
+    values(network)
+    for name, role, parameter in roles(network):
         parameter = parameter.detach()
         if role in ("gain", "bias"):
             assert (parameter == float(role == "gain")).all(), name
@@ -92,36 +95,36 @@ def test_first_values_have_the_deviations_of_their_table(values, expected):
 
 
 @pytest.mark.parametrize("kind", [AdamW, Muon])
-def test_every_parameter_is_held_once(kind):
-    made = model()
-    held = [p for inner in kind(made, 1e-3).inner for group in inner.param_groups for p in group["params"]]
-    assert sorted(map(id, held)) == sorted(map(id, made.parameters()))
+def test_every_parameter_is_in_one_group(kind):
+    network = model()
+    held = [p for inner in kind(network, 1e-3).inner for group in inner.param_groups for p in group["params"]]
+    assert sorted(map(id, held)) == sorted(map(id, network.parameters()))
 
 
 def test_a_parameter_without_or_with_two_groups_is_refused():
-    made = model()
-    every = list(made.parameters())
+    network = model()
+    every = list(network.parameters())
     with pytest.raises(AssertionError, match=r"parameters without an optimizer: \['.*'\]"):
-        Optimizer(made, 1e-3).hold(torch.optim.AdamW(every[1:]))
+        Optimizer(network, 1e-3).hold(torch.optim.AdamW(every[1:]))
     with pytest.raises(AssertionError, match="is in two optimizer groups"):
-        Optimizer(made, 1e-3).hold(torch.optim.AdamW(every), torch.optim.AdamW(every[:1]))
+        Optimizer(network, 1e-3).hold(torch.optim.AdamW(every), torch.optim.AdamW(every[:1]))
 
 
 def test_rates_follow_role_schedule_and_depth():
-    made = model()
-    muon = Muon(made, 0.02, embeddings=15, heads=0.2)
-    for parameter in made.parameters():
+    network = model()
+    muon = Muon(network, 0.02, embeddings=15, heads=0.2)
+    for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     muon.step(0.5)
     rates = {id(p): group["lr"] for inner in muon.inner for group in inner.param_groups for p in group["params"]}
-    assert rates[id(made.tokenizers["text"].weight)] == pytest.approx(0.15)
-    assert rates[id(made.heads["lm"].weight)] == pytest.approx(0.002)
-    assert rates[id(made.core.blocks[0].attention.query.weight)] == pytest.approx(0.01)
-    deep = AdamW(made, 1e-3, layer_decay=0.5)
+    assert rates[id(network.tokenizers["text"].weight)] == pytest.approx(0.15)
+    assert rates[id(network.heads["lm"].weight)] == pytest.approx(0.002)
+    assert rates[id(network.core.blocks[0].attention.query.weight)] == pytest.approx(0.01)
+    deep = AdamW(network, 1e-3, layer_decay=0.5)
     rates = {id(p): group["lr"] for inner in deep.inner for group in inner.param_groups for p in group["params"]}
-    assert rates[id(made.heads["lm"].weight)] == pytest.approx(1e-3)
-    assert rates[id(made.core.blocks[1].attention.query.weight)] == pytest.approx(5e-4)
-    assert rates[id(made.tokenizers["text"].weight)] == pytest.approx(1.25e-4)
+    assert rates[id(network.heads["lm"].weight)] == pytest.approx(1e-3)
+    assert rates[id(network.core.blocks[1].attention.query.weight)] == pytest.approx(5e-4)
+    assert rates[id(network.tokenizers["text"].weight)] == pytest.approx(1.25e-4)
 
 
 @pytest.mark.parametrize("optimizer, options", [
@@ -129,14 +132,14 @@ def test_rates_follow_role_schedule_and_depth():
 ])  # fmt: skip
 @pytest.mark.parametrize("role", [None, "matrix", "projection"])
 def test_the_learning_rate_reaches_every_parameter_and_is_shown(optimizer, options, role):
-    """Twice the rate is twice that of every group, a frozen core or not; what is told adds up to all parameters."""
-    made = model()
-    for _, own, parameter in roles(made):
-        parameter.requires_grad_(own != role)
-    one, two = (optimizer(made, rate, **options) for rate in (0.01, 0.02))
+    """Twice the rate doubles that of every group, with frozen parts or without; the counts add up to all parameters."""
+    network = model()
+    for _, kind, parameter in roles(network):
+        parameter.requires_grad_(kind != role)
+    one, two = (optimizer(network, rate, **options) for rate in (0.01, 0.02))
     assert [2 * group["lr"] for group in one.groups()] == pytest.approx([group["lr"] for group in two.groups()])
     assert sum(count for _, count in one.rates().values()) == sum(
-        p.numel() for p in made.parameters() if p.requires_grad
+        p.numel() for p in network.parameters() if p.requires_grad
     )
     one.step(0.5)
     figures = one.figures()
@@ -149,7 +152,7 @@ SHAPES = [(16, 9), (9,), (3, 4, 5), (1,), ()]
 
 
 def trained(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], steps: range) -> None:
-    """Steps with gradients that follow from the step's number; the last parameter has one in every second step."""
+    """Steps with gradients that depend on the step's number; the last parameter has one only in every second step."""
     for step in steps:
         random = torch.Generator().manual_seed(step)
         for number, parameter in enumerate(parameters):
@@ -162,36 +165,36 @@ def trained(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], st
 
 @given(st.floats(0, 0.99), st.floats(0, 0.999), st.floats(0, 0.5), st.floats(1e-12, 1e-3), st.floats(1e-5, 1.0))
 @settings(max_examples=25)
-def test_our_adamw_is_torchs_fused_one_to_the_bit(beta1, beta2, decay, epsilon, rate):
+def test_adamw_equals_torchs_fused_adamw_bit_for_bit(beta1, beta2, decay, epsilon, rate):
     random = torch.Generator().manual_seed(0)
-    ours = [nn.Parameter(torch.randn(shape, generator=random)) for shape in SHAPES]
-    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    parameters = [nn.Parameter(torch.randn(shape, generator=random)) for shape in SHAPES]
+    copies = [nn.Parameter(original.detach().clone()) for original in parameters]
     groups = [
         [
-            {"params": own[:2], "lr": rate, "weight_decay": decay},
-            {"params": own[2:], "lr": rate / 3, "weight_decay": 0.0},
+            {"params": each[:2], "lr": rate, "weight_decay": decay},
+            {"params": each[2:], "lr": rate / 3, "weight_decay": 0.0},
         ]
-        for own in (ours, theirs)
+        for each in (parameters, copies)
     ]
     one = adamw(groups[0], (beta1, beta2), epsilon)
     other = torch.optim.AdamW(groups[1], betas=(beta1, beta2), eps=epsilon, fused=True)
-    trained(one, ours, range(6))
-    trained(other, theirs, range(6))
-    for mine, yours in zip(ours, theirs):
-        assert torch.equal(mine, yours) and one.state[mine].keys() == other.state[yours].keys()
-        assert all(torch.equal(value, other.state[yours][name]) for name, value in one.state[mine].items())
+    trained(one, parameters, range(6))
+    trained(other, copies, range(6))
+    for parameter, copy in zip(parameters, copies):
+        assert torch.equal(parameter, copy) and one.state[parameter].keys() == other.state[copy].keys()
+        assert all(torch.equal(value, other.state[copy][name]) for name, value in one.state[parameter].items())
 
 
 def test_gradients_can_be_made_zero_as_with_torchs_optimizers():
     parameter, other = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    made = adamw([{"params": [parameter, other], "lr": 1.0, "weight_decay": 0.0}], (0.9, 0.9), 1e-8)
+    optimizer = adamw([{"params": [parameter, other], "lr": 1.0, "weight_decay": 0.0}], (0.9, 0.9), 1e-8)
     parameter.grad = torch.ones(2)
-    made.zero_grad(set_to_none=False)
+    optimizer.zero_grad(set_to_none=False)
     assert parameter.grad.tolist() == [0, 0] and other.grad is None
 
 
 class Parts(nn.Module):
-    """Parameters alone."""
+    """A module that has only parameters."""
 
     def __init__(self):
         super().__init__()
@@ -214,9 +217,9 @@ def steps_of(optimizer: Optimizer, model: nn.Module, steps: range) -> None:
 
 
 @pytest.mark.parametrize("kind", [*PLAIN, "Lion", "Momentum"])
-def test_any_optimizer_goes_on_from_its_checkpoint_as_if_it_had_never_stopped(kind, tmp_path):
-    """To the bit, from the state that a file holds; one parameter has no gradient, and so no state, before that. And
-    back again, after steps beyond it."""
+def test_any_optimizer_resumes_from_its_checkpoint_bit_for_bit(kind, tmp_path):
+    """Bit for bit, from the state in a file; one parameter has no gradient, and so no state, before that. Loading also
+    undoes later steps."""
     make = {"Lion": Lion, "Momentum": Momentum}.get(kind, partial(Wrapped, kind=kind))
     whole, parts = Parts(), Parts()
     one, other = make(whole, 0.01), make(parts, 0.01)
@@ -225,46 +228,46 @@ def test_any_optimizer_goes_on_from_its_checkpoint_as_if_it_had_never_stopped(ki
     write_tensors(tmp_path / "state", other.state())
     weights = [parameter.detach().clone() for parameter in parts.parameters()]
     steps_of(other, parts, range(20, 22))
-    for again in (other, make(parts, 0.01)):
-        again.load(read_tensors(tmp_path / "state"))
+    for resumed in (other, make(parts, 0.01)):
+        resumed.load(read_tensors(tmp_path / "state"))
         with torch.no_grad():
             for parameter, value in zip(parts.parameters(), weights):
                 parameter.copy_(value)
-        steps_of(again, parts, range(4, 8))
-        assert all(torch.equal(mine, yours) for mine, yours in zip(whole.parameters(), parts.parameters()))
-        assert one.state().keys() == again.state().keys()
+        steps_of(resumed, parts, range(4, 8))
+        assert all(torch.equal(expected, actual) for expected, actual in zip(whole.parameters(), parts.parameters()))
+        assert one.state().keys() == resumed.state().keys()
 
 
-def test_state_is_kept_as_what_it_is():
-    made = Parts()
-    lion = Lion(made, 0.01)
-    steps_of(lion, made, range(5))
+def test_state_keeps_its_types():
+    parts = Parts()
+    lion = Lion(parts, 0.01)
+    steps_of(lion, parts, range(5))
     state = lion.state()
     assert state["parts.1/step:int"] == 5 and state["groups/0/largest:float"].dtype == torch.float64
     assert set(state) == {f"parts.{n}/{name}" for n in range(5) for name in ("momentum", "step:int")} | {
         "groups/0/largest:float"
     }
-    again = Lion(made, 0.01)
-    again.load(state)
-    kept = again.inner[0].state[made.parts[1]]
+    loaded = Lion(parts, 0.01)
+    loaded.load(state)
+    kept = loaded.inner[0].state[parts.parts[1]]
     assert type(kept["step"]) is int and kept["momentum"] is not state["parts.1/momentum"]
-    assert lion.state_values() == sum(parameter.numel() for parameter in made.parameters())
+    assert lion.state_values() == sum(parameter.numel() for parameter in parts.parameters())
 
 
-def test_checkpoints_of_adamw_and_muon_have_the_names_that_they_always_had():
-    made = model()
-    adam, muon = AdamW(made, 1e-3), Muon(made, 1e-3)
+def test_names_in_checkpoints_of_adamw_and_muon_do_not_change():
+    network = model()
+    adam, muon = AdamW(network, 1e-3), Muon(network, 1e-3)
     for optimizer in (adam, muon):
-        for parameter in made.parameters():
+        for parameter in network.parameters():
             parameter.grad = torch.ones_like(parameter)
         optimizer.step(1.0)
-    every = [name for name, _ in made.named_parameters()]
+    every = [name for name, _ in network.named_parameters()]
     of_adam = ("step", "exp_avg", "exp_avg_sq")
     assert set(adam.state()) == {f"{name}/{quantity}" for name in every for quantity in of_adam}
-    matrices = {name for name, role, _ in roles(made) if role in ("matrix", "projection")}
+    matrices = {name for name, role, _ in roles(network) if role in ("matrix", "projection")}
     expected = {f"{name}/{quantity}" for name in {*every} - matrices for quantity in of_adam}
     assert set(muon.state()) == expected | {f"{name}/momentum" for name in matrices}
-    assert adam.state_values() == 2 * sum(parameter.numel() for parameter in made.parameters())
+    assert adam.state_values() == 2 * sum(parameter.numel() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize("kind, message", [
@@ -274,9 +277,9 @@ def test_checkpoints_of_adamw_and_muon_have_the_names_that_they_always_had():
     ("Scheduled", "Wrong has a tuple as 'betas' of groups/0; a checkpoint stores"),
 ])  # fmt: skip
 def test_state_that_cannot_be_saved_is_refused_at_the_first_step(kind, message):
-    made = Parts()
-    optimizer = Wrong(made, 0.01, kind=kind)
-    for parameter in made.parameters():
+    parts = Parts()
+    optimizer = Wrong(parts, 0.01, kind=kind)
+    for parameter in parts.parameters():
         parameter.grad = torch.ones_like(parameter)
     with pytest.raises(ValueError, match=f"training.optimizer: {message}"):
         optimizer.step(1.0)
@@ -287,12 +290,12 @@ def test_state_that_cannot_be_saved_is_refused_at_the_first_step(kind, message):
     ({"parts.1/step:int": torch.zeros(2)}, "has no number 'step:int'"),
     ({"parts.1/step:list": torch.zeros(1)}, "has no number 'step:list'"),
 ])  # fmt: skip
-def test_state_of_another_model_or_of_no_meaning_is_refused(change, message):
-    made = Parts()
-    lion = Lion(made, 0.01)
-    steps_of(lion, made, range(5))
+def test_state_of_another_model_or_of_unknown_names_is_refused(change, message):
+    parts = Parts()
+    lion = Lion(parts, 0.01)
+    steps_of(lion, parts, range(5))
     with pytest.raises(ValueError, match=f"the optimizer's checkpoint {message}"):
-        Lion(made, 0.01).load(lion.state() | change)
+        Lion(parts, 0.01).load(lion.state() | change)
 
 
 @pytest.mark.parametrize("parts, frozen", [
@@ -306,22 +309,22 @@ def test_parts_are_frozen_by_their_complete_names(parts, frozen):
     core = nn.Module()
     core.blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(12))
     core.norm = nn.LayerNorm(2)
-    made = nn.ModuleDict({"core": core})
-    freeze(made, parts)
+    module = nn.ModuleDict({"core": core})
+    freeze(module, parts)
     assert {number for number, block in enumerate(core.blocks) if not block.weight.requires_grad} == frozen
     assert core.norm.weight.requires_grad
-    freeze(made, [])
-    assert all(parameter.requires_grad for parameter in made.parameters())
+    freeze(module, [])
+    assert all(parameter.requires_grad for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("part, said", [
+@pytest.mark.parametrize("part, hint", [
     ("cores.main.block.1", "did you mean 'cores.main.blocks.1'"),
     ("cores.main.blocks.", "did you mean 'cores.main.blocks"),
     ("cores.mai", "did you mean 'cores.main'"),
     ("x", "possible: cores.main, heads.lm, tokenizers.text, components of these, and role:bias, .*role:matrix"),
 ])  # fmt: skip
-def test_a_part_that_the_model_does_not_have_is_named_with_the_nearest(part, said):
-    with pytest.raises(ValueError, match=f"training.freeze: the model has no part {re.escape(repr(part))}; .*{said}"):
+def test_an_unknown_part_is_refused_with_the_nearest_name(part, hint):
+    with pytest.raises(ValueError, match=f"training.freeze: the model has no part {re.escape(repr(part))}; .*{hint}"):
         freeze(model(), [part])
     with pytest.raises(ValueError, match="leaves no parameter to train"):
         freeze(model(), ["cores", "heads", "tokenizers.text"])
@@ -332,56 +335,55 @@ def test_ratios_below_zero_are_refused():
         Muon(model(), 0.02, embeddings=-1)
 
 
-def test_averages_are_those_of_their_formula_and_come_back():
-    made = nn.Linear(2, 2)
-    ema, expected = Ema(made, 0.9), made.weight.detach().clone()
+def test_averages_follow_their_formula_and_are_applied_temporarily():
+    layer = nn.Linear(2, 2)
+    ema, expected = Ema(layer, 0.9), layer.weight.detach().clone()
     for step in range(30):
         with torch.no_grad():
-            made.weight.add_(1.0)
+            layer.weight.add_(1.0)
         ema.update(step)
         decay = min(0.9, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * made.weight.detach()
-    own = made.weight.detach().clone()
+        expected = decay * expected + (1 - decay) * layer.weight.detach()
+    trained = layer.weight.detach().clone()
     with ema.applied():
-        torch.testing.assert_close(made.weight.detach(), expected)
-    assert torch.equal(made.weight, own)
+        torch.testing.assert_close(layer.weight.detach(), expected)
+    assert torch.equal(layer.weight, trained)
 
 
-def test_muon_without_matrices_trains_what_is_left():
-    made = model()
-    for name, parameter in made.named_parameters():
+def test_muon_without_matrices_trains_the_other_parameters():
+    network = model()
+    for name, parameter in network.named_parameters():
         parameter.requires_grad_(not name.startswith("cores."))
-    held = [p for inner in Muon(made, 1e-3).inner for group in inner.param_groups for p in group["params"]]
-    assert {id(p) for p in held} == {id(p) for p in made.parameters() if p.requires_grad}
+    held = [p for inner in Muon(network, 1e-3).inner for group in inner.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in network.parameters() if p.requires_grad}
 
 
 @pytest.mark.parametrize("kind", [AdamW, Muon])
 @pytest.mark.parametrize("change", ["shape", "kind", "name"])
 def test_a_state_that_does_not_fit_is_refused(kind, change):
-    """Before it is used: fused updates would end in torch's own words, or in none."""
-    made = model()
-    optimizer = kind(made, 1e-3)
-    for parameter in made.parameters():
+    """Before it is used: fused updates would raise an error of torch, or none."""
+    network = model()
+    optimizer = kind(network, 1e-3)
+    for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step(1.0)
     state = optimizer.state()
-    kind(made, 1e-3).load(state)
+    kind(network, 1e-3).load(state)
     key = next(name for name in state if not name.endswith("/step"))
     changed = {"shape": {key: state[key][:1]}, "kind": {key: state[key].half()}, "name": {f"{key}_": state[key]}}[
         change
     ]
     with pytest.raises(ValueError, match=f"no matching state for {re.escape(key.rpartition('/')[0])}"):
-        kind(made, 1e-3).load({name: value for name, value in state.items() if name != key} | changed)
+        kind(network, 1e-3).load({name: value for name, value in state.items() if name != key} | changed)
 
 
 @pytest.mark.parametrize("kind", [Gpt2, ZeroProjections, Xavier])
-def test_first_values_depend_on_seed_and_name_alone(kind):
-    """One more head, drawn before the others, and a second seed: the values of all other parameters are what they
-    were."""
+def test_initial_values_depend_only_on_seed_and_name(kind):
+    """One more head, drawn before the others, does not change the values of other parameters; another seed does."""
 
     def values(seed: int, heads: dict) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
-        made = Model(
+        network = Model(
             {"text": nn.Embedding(9, 16)},
             Cores(Transformer(width=16, depth=2, heads=2)),
             heads,
@@ -389,9 +391,9 @@ def test_first_values_depend_on_seed_and_name_alone(kind):
             initialization=kind,
         )
         state = torch.random.get_rng_state()
-        kind()(made)
-        assert torch.equal(state, torch.random.get_rng_state())  # nothing else is drawn otherwise because of it
-        return {name: parameter.clone() for name, parameter in made.named_parameters()}
+        kind()(network)
+        assert torch.equal(state, torch.random.get_rng_state())  # other random numbers stay the same
+        return {name: parameter.clone() for name, parameter in network.named_parameters()}
 
     plain = values(0, {"lm": nn.Linear(16, 9)})
     more = values(0, {"a": nn.Linear(16, 3), "lm": nn.Linear(16, 9)})

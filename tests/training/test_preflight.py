@@ -1,4 +1,4 @@
-"""Checks before the first step: the metric of the best checkpoint, batches that must be whole."""
+"""Checks before the first step: the metric of the best checkpoint, and mixup."""
 
 import pytest
 from chopmix.experiment.preflight import check_best, check_mixup
@@ -13,21 +13,21 @@ from chopmix.tokenizers.text import TextChopper
 
 
 def tasks():
-    """A text that is written, one that is refined, both compared with that of the sample, and a class."""
-    made = {
+    """Tasks that generate, refine and classify; generated and refined texts are compared with those of the sample."""
+    by_name = {
         "write": LanguageModeling(target="a", metrics=("exact_match",), search=Search()),
         "draft": MaskedDiffusion(target="b", metrics=("exact_match",)),
         "kind": Classification(target="label"),
     }
-    made["kind"].learned = Classes(tuple("uv"))
+    by_name["kind"].learned = Classes(tuple("uv"))
     vocabulary = Extended(ByteEncoding(), ["mask"])
-    for task in made.values():
+    for task in by_name.values():
         task.choppers = {name: TextChopper(vocabulary=vocabulary) for name in ("a", "b")}
-    return made
+    return by_name
 
 
 @pytest.mark.parametrize("best", ["val/write/exact_match", "val/draft/exact_match", "val/draft/chain"])
-def test_what_is_measured_on_generated_items_is_no_best_metric_where_none_are_generated(best):
+def test_a_metric_of_generated_items_is_no_best_metric_if_none_are_generated(best):
     check_best(best, tasks(), 8)
     with pytest.raises(ValueError, match=f"checkpoints.best is '{best}'; possible: val/loss, val/write/loss"):
         check_best(best, tasks(), 0)
@@ -35,7 +35,7 @@ def test_what_is_measured_on_generated_items_is_no_best_metric_where_none_are_ge
     check_best("val/kind/accuracy", tasks(), 0)
 
 
-def test_of_a_corpus_no_text_is_compared_with_that_of_a_sample():
+def test_a_corpus_has_no_metric_that_compares_texts_with_a_sample():
     check_best("val/draft/chain", tasks(), 8, corpus=True)
     with pytest.raises(ValueError, match="checkpoints.best is 'val/write/exact_match'; possible: "):
         check_best("val/write/exact_match", tasks(), 8, corpus=True)
@@ -48,14 +48,14 @@ class Returns(Evaluator):
         return {"val/return_at_5": True}
 
 
-def test_a_return_that_is_played_for_is_a_best_metric():
+def test_a_metric_of_an_evaluator_can_be_the_best_metric():
     check_best("val/return_at_5", tasks(), 8, [Returns()])
     with pytest.raises(ValueError, match="checkpoints.best is 'val/return_at_6'; possible: .*val/return_at_5$"):
         check_best("val/return_at_6", tasks(), 8, [Returns()])
 
 
-def test_samples_that_a_task_compares_are_not_mixed():
-    """Whatever it compares them for: the message names no option of one task."""
+def test_mixup_is_refused_if_a_task_compares_samples():
+    """The message is for all tasks: it names no option of one of them."""
     task = Classification(target="label", unlabelled=0.5)
     check_mixup({"kind": task}, False)
     with pytest.raises(ValueError) as caught:

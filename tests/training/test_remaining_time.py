@@ -46,7 +46,7 @@ def test_the_remaining_time_of_an_even_run_is_exact(steps, every, of_step, of_ev
 
 
 def test_a_slow_interval_changes_the_remaining_time_by_its_share():
-    """The last interval alone was extrapolated: 4:02, 17:18, 10:19 in one run."""
+    """When only the last interval was extrapolated, one run showed 4:02, 17:18 and 10:19."""
     remaining = RemainingTime(1000, 1000)
     for _ in range(20):
         remaining.add_steps(10, 1.0)
@@ -58,8 +58,8 @@ def test_a_slow_interval_changes_the_remaining_time_by_its_share():
     assert remaining.after(810) == pytest.approx(95, rel=0.01)
 
 
-@pytest.mark.parametrize("given_every, places", [(None, [10, 20, 24]), (9, [9, 18, 24])])
-def test_evaluations_of_a_short_run(given_every, places, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("every, places", [(None, [10, 20, 24]), (9, [9, 18, 24])])
+def test_evaluations_of_a_short_run(every, places, tmp_path, monkeypatch, capsys):
     """With `every: 250`, a run of 210 steps had one evaluation, no curve, and no best checkpoint."""
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("Chop up everything and throw it into the mix. " * 100)
@@ -68,7 +68,7 @@ def test_evaluations_of_a_short_run(given_every, places, tmp_path, monkeypatch, 
             "tasks": {"next": {"use": "language_modeling", "target": "text"}},
             "data": {"dataset": {"use": "text", "train": "text.txt"}}, "out": "run", "logging": {"tensorboard": False},
             "training": {"steps": 24, "tokens_per_step": 32},
-            "evaluation": {"report": False} | ({"every": given_every} if given_every else {})}  # fmt: skip
+            "evaluation": {"report": False} | ({"every": every} if every else {})}  # fmt: skip
     Path("a.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     assert main(["train", "a.yaml"]) == 0
     assert [line["step"] for line in read_metrics(Path("run/metrics.jsonl")) if "val/loss" in line] == places

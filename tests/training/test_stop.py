@@ -20,7 +20,7 @@ def test_the_first_signal_is_noted_and_a_second_ctrl_c_stops_at_once():
 
 
 def test_a_second_ctrl_c_counts_if_a_library_ignores_it():
-    """As Python does in a destructor or in a callback of C."""
+    """Python ignores it in a destructor and in a callback of C."""
     with pytest.raises(KeyboardInterrupt), StopRequest():
         interrupt()
         with suppress(KeyboardInterrupt):
@@ -28,7 +28,7 @@ def test_a_second_ctrl_c_counts_if_a_library_ignores_it():
 
 
 def test_a_second_ctrl_c_counts_if_a_library_turns_it_into_its_own_error():
-    """As torch did when it read a file of weights: the file was called damaged."""
+    """torch did so while it read a file of weights, which was then reported as damaged."""
     with pytest.raises(KeyboardInterrupt) as caught, StopRequest():
         interrupt()
         try:
@@ -38,7 +38,7 @@ def test_a_second_ctrl_c_counts_if_a_library_turns_it_into_its_own_error():
     assert isinstance(caught.value.__cause__, TypeError)
 
 
-def test_errors_after_one_signal_stay_what_they_are():
+def test_errors_after_one_signal_are_not_changed():
     with pytest.raises(TypeError), StopRequest():
         interrupt()
         raise TypeError

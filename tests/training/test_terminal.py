@@ -82,8 +82,8 @@ def test_the_next_commands_are_printed(tiny, capsys):
     file = tiny()
     assert main(["train", str(file)]) == 0
     run = load_config(file).out
-    said = capsys.readouterr().err.splitlines()
-    assert said[-4:] == ["next:", f"  chopmix evaluate {run}", f"  chopmix generate {run} --prompt '...'",
+    output = capsys.readouterr().err.splitlines()
+    assert output[-4:] == ["next:", f"  chopmix evaluate {run}", f"  chopmix generate {run} --prompt '...'",
                          f"  chopmix inspect {run}"]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The loop: resumed runs are bit-equal, losses do not depend on processes or micro-batches, nothing is lost."""
+"""The training loop: resumed runs are bit-equal, losses do not depend on processes, interruptions lose nothing."""
 
 import json
 import math
@@ -64,7 +64,7 @@ RECIPES = {
 
 
 class StopAt:
-    """A stop request that comes by itself."""
+    """A stop request that comes after a certain step."""
 
     def __init__(self, step):
         self.step, self.signal, self.trainer = step, None, None
@@ -87,11 +87,11 @@ class StopAt:
 def trainer(config_file, *overrides, stop=None):
     config = load_config(config_file, overrides)
     prepare_run(config, config.out)
-    made = assemble(config, Processes.start(), Progress(config.training.steps))
+    experiment = assemble(config, Processes.start(), Progress(config.training.steps))
     if stop is not None:
-        made.trainer.stop = StopAt(stop)
-        made.trainer.stop.trainer = made.trainer
-    return made
+        experiment.trainer.stop = StopAt(stop)
+        experiment.trainer.stop.trainer = experiment.trainer
+    return experiment
 
 
 def tensors(run, step):
@@ -143,8 +143,8 @@ def test_training_learns(tiny):
 @pytest.mark.parametrize("micro", [1, 2, 3])
 def test_accumulation_changes_nothing(tiny, micro):
     once, often = trainer(tiny("once")), trainer(tiny("often"), f"training.rows_per_micro_batch={micro}")
-    for made in (once, often):
-        fit(made)
+    for experiment in (once, often):
+        fit(experiment)
     assert len(often.trainer.loader.parts([SampleIndex(0, 0, number) for number in range(4)], 4)) == -(-4 // micro)
     assert losses(often.folder) == pytest.approx(losses(once.folder), rel=1e-5)
 
@@ -158,7 +158,7 @@ def torchrun(processes, config, *overrides, script=ROOT / "train.py"):
 
 
 @pytest.mark.system
-def test_two_processes_have_the_losses_of_one_and_one_goes_on(tiny):
+def test_two_processes_have_the_losses_of_one_and_one_process_continues(tiny):
     """3 rows over 2 processes in micro-batches of 1: uneven shares, one of them empty; resumed by one process."""
     changes = {"training": {"tokens_per_step": 48, "rows_per_micro_batch": 1, "precision": "float32"}}
     one = trainer(tiny("one", **changes))
@@ -179,9 +179,9 @@ def test_two_processes_train_several_seeds_and_dry_run_as_one(tiny, tmp_path, ca
     process = train_together(tmp_path, 2, file, "training.steps=4", "--seeds", "0,2")
     assert process.returncode == 0, process.stderr
     assert "seed-0" in process.stdout and "seed-2" in process.stdout
-    (told,) = [line for line in process.stdout.splitlines() if line.startswith("│ val/loss ")]
-    first, second = told.split("│")[3:5]
-    assert float(first) != float(second), told
+    (row,) = [line for line in process.stdout.splitlines() if line.startswith("│ val/loss ")]
+    first, second = row.split("│")[3:5]
+    assert float(first) != float(second), row
     assert all((load_config(file).out / f"seed-{seed}" / "summary.json").exists() for seed in (0, 2))
     process = train_together(tmp_path, 2, file, "--dry-run")
     assert process.returncode == 0, process.stderr
@@ -193,7 +193,7 @@ def test_two_processes_train_several_seeds_and_dry_run_as_one(tiny, tmp_path, ca
 
 
 @pytest.mark.system
-def test_a_mistake_is_told_once_by_all_processes(tiny):
+def test_an_error_of_all_processes_is_printed_once(tiny):
     process = torchrun(2, tiny("mistaken"), "model.attention=same_sample")
     assert process.returncode != 0 and process.stderr.count("model.attention leaks") == 1
 
@@ -223,8 +223,8 @@ def test_an_error_of_one_process_is_one_sentence_and_ends_all_within_seconds(tin
     process = torchrun(2, tiny("failing"), script=tmp_path / "failing.py")
     assert time.time() - float((tmp_path / "failed.txt").read_text()) < 10
     assert process.returncode != 0 and process.stderr.count("process 1: the disk is gone\n") == 1
-    ours, _, _ = process.stderr.partition(" failed (exitcode")  # torchrun's own words follow
-    assert "Traceback" not in ours and "stopping" not in ours
+    message, _, _ = process.stderr.partition(" failed (exitcode")  # torchrun's messages follow
+    assert "Traceback" not in message and "stopping" not in message
 
 
 @pytest.mark.system
@@ -238,13 +238,13 @@ def test_several_processes_that_are_asked_to_stop_do_so_at_the_next_step(tiny):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    asked, said = time.time(), process.communicate()[1]
-    assert time.time() - asked < 10
-    assert f"SIGTERM: saved {out} at step {checkpoint.read_step(out, 'last'):,}; the same command goes on" in said
+    requested, output = time.time(), process.communicate()[1]
+    assert time.time() - requested < 10
+    assert f"SIGTERM: saved {out} at step {checkpoint.read_step(out, 'last'):,}; the same command goes on" in output
 
 
 @pytest.mark.system
-def test_killed_at_any_moment_nothing_is_lost(tiny):
+def test_a_run_that_is_killed_loses_nothing(tiny):
     """SIGKILL in the middle of a run: the next start resumes from the last checkpoint and ends bit-equal."""
     changes = {"training": {"steps": 160}, "evaluation": {"every": 50}, "checkpoints": {"every": 5}}
     killed, whole = tiny("killed", **changes), tiny("whole", **changes)
@@ -265,7 +265,7 @@ def test_killed_at_any_moment_nothing_is_lost(tiny):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.system)])
-def test_signals_save_and_say_so(tiny, number):
+def test_signals_save_a_checkpoint_and_print_where(tiny, number):
     file = tiny("signal", training={"steps": 100_000}, evaluation={"every": 100_000}, checkpoints={"every": 100_000})
     process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), str(file)], stderr=subprocess.PIPE, text=True)
     out = load_config(file).out
@@ -273,26 +273,26 @@ def test_signals_save_and_say_so(tiny, number):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
-    said = process.communicate()[1]
+    output = process.communicate()[1]
     assert process.returncode == 128 + number
     step = checkpoint.read_step(out, "last")
-    assert step > 0 and f"{number.name}: saved {out} at step {step:,}" in said
+    assert step > 0 and f"{number.name}: saved {out} at step {step:,}" in output
 
 
 def test_a_second_ctrl_c_ends_at_once_also_while_the_thread_that_reads_ahead_is_being_started(tiny, monkeypatch):
-    made, started = trainer(tiny()), threading.Thread.start
+    experiment, started = trainer(tiny()), threading.Thread.start
 
     def interrupted(thread):
         started(thread)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(made.trainer, "update", lambda: made.trainer.loader.collector.submit(int))
+    monkeypatch.setattr(experiment.trainer, "update", lambda: experiment.trainer.loader.collector.submit(int))
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        fit(made)
+        fit(experiment)
     time.sleep(0.1)
-    assert threading.active_count() == before  # one that waits for work would keep the interpreter waiting
+    assert threading.active_count() == before  # a thread that waits for work would keep the interpreter alive
 
 
 def test_metrics_are_cut_to_the_checkpoint(tiny):
@@ -315,8 +315,8 @@ def damage(file: Path, how: str) -> None:
         file.unlink()
 
 
-@pytest.mark.parametrize("how, said", [("cut", "is cut short"), ("flipped", "is damaged"), ("missing", "is missing")])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tiny, capsys, how, said):
+@pytest.mark.parametrize("how, fault", [("cut", "is cut short"), ("flipped", "is damaged"), ("missing", "is missing")])
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(tiny, capsys, how, fault):
     file, whole = tiny("damaged"), tiny("whole")
     fit(trainer(file, stop=8))
     out = load_config(file).out
@@ -324,12 +324,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tiny, capsys, how
     capsys.readouterr()
     fit(trainer(file))
     message = capsys.readouterr().err
-    assert "step-00000008/optimizer.safetensors " + said in message and "resumed" in message
+    assert "step-00000008/optimizer.safetensors " + fault in message and "resumed" in message
     fit(trainer(whole))
     assert_same_checkpoint(out, load_config(whole).out, 12)
 
 
-def test_when_no_checkpoint_is_whole_it_says_so(tiny):
+def test_a_run_without_an_undamaged_checkpoint_is_refused(tiny):
     file = tiny("lost")
     fit(trainer(file, stop=3))
     for folder in (load_config(file).out / "checkpoints").iterdir():
@@ -382,12 +382,12 @@ def test_last_checkpoints_and_the_best_are_kept(tiny):
 def test_the_best_is_the_largest_accuracy_or_the_smallest_loss_and_of_equals_the_newest(
     tiny, monkeypatch, metric, values, best
 ):
-    told = dict(zip((4, 8, 12), values))
-    monkeypatch.setattr(Evaluations, "run", lambda self, step: Result(metrics={metric: told[step]}))
+    by_step = dict(zip((4, 8, 12), values))
+    monkeypatch.setattr(Evaluations, "run", lambda self, step: Result(metrics={metric: by_step[step]}))
     task = {"use": "masked_modeling", "target": "text"}
     run = trainer(tiny(model={"attention": "same_sample"}, tasks={"lm": task}, checkpoints={"best": metric}))
     fit(run)
-    assert json.loads((run.folder / "best.json").read_text()) == {"step": best, metric: told[best]}
+    assert json.loads((run.folder / "best.json").read_text()) == {"step": best, metric: by_step[best]}
     assert load_run(run.folder).step == best
 
 
@@ -398,12 +398,12 @@ def test_counts_are_logged_as_counts_and_a_best_metric_that_was_not_measured_is_
     line = next(line for line in capsys.readouterr().err.splitlines() if "val/judged" in line)
     assert line.endswith("val/loss 1.5000  val/judged 1,256")
     monkeypatch.setattr(Evaluations, "run", lambda self, step: Result(metrics={"val/other/loss": 1.5}))
-    told = "checkpoints.best is 'val/loss', but no sample of val has a target of its task; measured: val/other/loss"
-    with pytest.raises(ValueError, match=told):
+    message = "checkpoints.best is 'val/loss', but no sample of val has a target of its task; measured: val/other/loss"
+    with pytest.raises(ValueError, match=message):
         fit(trainer(tiny("other")))
 
 
-def test_every_metric_says_whether_larger_is_better():
+def test_every_metric_defines_whether_larger_is_better():
     classes, several = Classification(target="a"), Classification(target="b", several=True)
     classes.learned = several.learned = Classes(tuple("uvwxyz"))
     number = Regression(target="c")
@@ -411,15 +411,15 @@ def test_every_metric_says_whether_larger_is_better():
     text = LanguageModeling(target="d", metrics=tuple(MEANINGS))
     text.choppers = {"d": TextChopper(vocabulary=ByteEncoding())}
     every = (classes, several, number, text, MaskedModeling(target="e"))
-    told = directions({each.target: each for each in every}, "val")
-    found = {(name.rpartition("/")[2], larger) for name, larger in told.items()}
+    direction_of = directions({each.target: each for each in every}, "val")
+    actual = {(name.rpartition("/")[2], larger) for name, larger in direction_of.items()}
     larger = {"accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "f1", "exact_match", "bleu", "chrf"}
     larger |= {"auroc", "average_precision"}
     smaller = {"loss", "perplexity", "bits_per_byte", "mae", "rmse", "wer", "cer"}
-    assert found == {(name, True) for name in larger} | {(name, False) for name in smaller}
+    assert actual == {(name, True) for name in larger} | {(name, False) for name in smaller}
 
 
-def test_what_a_killed_process_left_is_deleted(tmp_path):
+def test_temporary_files_of_a_killed_process_are_deleted(tmp_path):
     """In every folder into which a training writes."""
     for folder in ("", "assets/text", "sheets", "report", "checkpoints", "checkpoints/step-00000003"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
@@ -450,9 +450,9 @@ def test_another_configuration_is_refused_with_the_difference(tiny, capsys):
     fit(trainer(file, stop=3))
     before = (load_config(file).out / "config.yaml").read_text()
     assert main(["train", str(file), "model.width=64", "training.learning_rate=0.5"]) == 2
-    said = capsys.readouterr().err
-    assert "is a run of another configuration" in said
-    assert "model.width: 32 in the run, 64 now" in said and "training.learning_rate: 0.01 in the run, 0.5 now" in said
+    error = capsys.readouterr().err
+    assert "is a run of another configuration" in error
+    assert "model.width: 32 in the run, 64 now" in error and "training.learning_rate: 0.01 in the run, 0.5 now" in error
     assert (load_config(file).out / "config.yaml").read_text() == before
 
 
@@ -496,7 +496,7 @@ def test_seeds_run_one_after_another(tiny, capsys):
     assert main(["train", str(file), "--seeds", "zero"]) == 2
 
 
-def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
+def test_from_copies_weights_that_fit_and_reports_the_others(tiny, capsys):
     first = trainer(tiny("first"))
     fit(first)
     second = trainer(
@@ -504,12 +504,12 @@ def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
     )
     capsys.readouterr()
     resume(second)
-    said = capsys.readouterr().err
-    assert "copied" in said and "new (keep their initial values): cores.main.blocks.2" in said
-    theirs = load_run(first.folder).model.state_dict()
-    own = second.model.state_dict()
+    output = capsys.readouterr().err
+    assert "copied" in output and "new (keep their initial values): cores.main.blocks.2" in output
+    source = load_run(first.folder).model.state_dict()
+    weights = second.model.state_dict()
     assert torch.equal(
-        own["cores.main.blocks.0.attention.query.weight"], theirs["cores.main.blocks.0.attention.query.weight"]
+        weights["cores.main.blocks.0.attention.query.weight"], source["cores.main.blocks.0.attention.query.weight"]
     )
     changed = trainer(
         tiny("changed", **{"from": str(first.folder), "model": {"block": {"feed_forward": {"ratio": 2}}}})
@@ -531,8 +531,8 @@ def test_a_leaking_graph_is_refused_before_training(tiny, capsys):
     assert main(["train", str(tiny("hidden", model={"attention": "causal | edges(5->4)"}))]) == 2
 
 
-def test_a_leak_in_one_long_document_of_ten_is_found_when_its_batch_is_planned(tiny, tmp_path, capsys):
-    """A sample of layouts is no proof: only documents of more than 11 letters have the edge that leaks."""
+def test_a_leak_in_one_document_of_ten_is_detected_when_its_batch_is_planned(tiny, tmp_path, capsys):
+    """Checking some batches would not be enough: only documents of more than 11 letters have the edge that leaks."""
     documents = [{"text": "chop mix" if number % 10 else "everything and all"} for number in range(400)]
     for name in ("train", "val"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in documents))
@@ -557,12 +557,12 @@ def test_a_leak_in_one_long_document_of_ten_is_found_when_its_batch_is_planned(t
 def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):
     file = tiny("diverges", training={"learning_rate": 1e30, "clip": None, "steps": 12})
     assert main(["train", str(file)]) == 2
-    said = capsys.readouterr().err
-    assert "the loss is nan" in said or "the loss is inf" in said
+    output = capsys.readouterr().err
+    assert "the loss is nan" in output or "the loss is inf" in output
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "own_optimizer:Lion", "own_optimizer:Momentum"])
-def test_weights_that_are_no_numbers_are_met_by_an_evaluation_and_the_run_goes_back(
+def test_an_evaluation_detects_weights_that_are_nan_and_the_run_returns_to_a_checkpoint(
     tiny, monkeypatch, capsys, optimizer
 ):
     update, spoiled = Learner.update, []
@@ -586,9 +586,9 @@ def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
     assert main(["train", str(file), "--dry-run"]) == 0
     short = capsys.readouterr().out
     assert main(["train", str(file), "--dry-run", "--full"]) == 0
-    said = capsys.readouterr().out
+    complete = capsys.readouterr().out
     assert short.splitlines()[1] == "model" and len(short.splitlines()) < 35
-    assert yaml.safe_load(said.split("model\n┏")[0].partition("\n")[2])["model"]["width"] == 32
+    assert yaml.safe_load(complete.split("model\n┏")[0].partition("\n")[2])["model"]["width"] == 32
     for part in (
         "cores.main",
         "a step: 4 rows of 16 = 64 tokens and 0 slots of padding (0.0%), in 1 process(es), 2 micro-batch(es)",
@@ -598,7 +598,7 @@ def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
         "60 targets safe by the form of the graph",
         "one step: loss",
     ):
-        assert part in said
+        assert part in complete
     assert not load_config(file).out.exists()
 
 
@@ -609,13 +609,13 @@ def test_precision_and_compile_choices_are_kept(tiny, monkeypatch, capsys):
     fit(trainer(file, stop=2))
     assert "not compiled: torch.compile needs a C++ compiler" in capsys.readouterr().err
     monkeypatch.undo()
-    kept = json.loads((load_config(file).out / "choices.json").read_text())
-    assert kept["precision"] == "bfloat16" and kept["compile"] is False
+    choices = json.loads((load_config(file).out / "choices.json").read_text())
+    assert choices["precision"] == "bfloat16" and choices["compile"] is False
     with pytest.raises(RunError, match="no checkpoint 'newest'"):
         load_run(load_config(file).out, "newest")
 
 
-def test_a_damaged_checkpoint_is_put_aside_and_its_step_saved_again(tiny, messages, capsys):
+def test_a_damaged_checkpoint_is_renamed_and_its_step_is_saved_again(tiny, messages, capsys):
     file = tiny("mended")
     fit(trainer(file))
     out = load_config(file).out
@@ -628,7 +628,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_its_step_saved_again(tiny, messag
     assert (out / "checkpoints" / "damaged-step-00000012").exists() and 12 in checkpoint.steps(out)
 
 
-def test_a_disk_that_safetensors_finds_full_is_told_like_any_other(tiny, monkeypatch):
+def test_a_full_disk_that_safetensors_reports_is_like_any_other(tiny, monkeypatch):
     from safetensors import SafetensorError
 
     file = tiny("full_too", evaluation={"every": 100})
@@ -641,7 +641,7 @@ def test_a_disk_that_safetensors_finds_full_is_told_like_any_other(tiny, monkeyp
         fit(trainer(file))
 
 
-def test_fewer_steps_than_were_made_are_refused(tiny):
+def test_fewer_steps_than_a_run_already_has_are_refused(tiny):
     file = tiny("fewer")
     fit(trainer(file))
     with pytest.raises(RunError, match=r"is already at step 12, which is more than training\.steps=5"):
@@ -657,7 +657,7 @@ def test_another_best_metric_starts_anew(tiny):
     assert best["step"] > 6 or run.trainer.best == best["val/perplexity"]
 
 
-def test_a_run_from_another_goes_on_without_it(tiny):
+def test_a_run_from_another_run_continues_without_it(tiny):
     source, file = tiny("source"), tiny("goes_on")
     fit(trainer(source))
     out = load_config(source).out
@@ -667,7 +667,7 @@ def test_a_run_from_another_goes_on_without_it(tiny):
     assert checkpoint.read_step(load_config(file).out, "last") == 12
 
 
-def test_what_differs_besides_shapes_is_told(tiny, capsys):
+def test_differences_besides_shapes_are_reported(tiny, capsys):
     source, file = tiny("shape_source"), tiny("shape_other")
     fit(trainer(source))
     fit(trainer(file, f"from={load_config(source).out}", "model.heads=1"))
@@ -677,9 +677,9 @@ def test_what_differs_besides_shapes_is_told(tiny, capsys):
     )
     other = tiny("shape_input")
     fit(trainer(other, f"from={load_config(source).out}", "inputs.text.position=sinusoidal"))
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     different = "inputs.text.position is 'learned' in the source run, 'sinusoidal' in this one"
-    assert f"the same weights compute something else: {different}" in said
+    assert f"the same weights compute something else: {different}" in output
 
 
 def test_a_number_and_a_list_that_repeats_it_do_not_differ():
@@ -712,13 +712,13 @@ def test_the_prompt_of_samples_is_checked_before_the_first_step(tiny):
         fit(trainer(tiny("prompted", evaluation={"prompt": "é"})))
 
 
-def test_the_data_are_told_of(tiny):
-    file = tiny("told")
+def test_data_json_describes_the_data(tiny):
+    file = tiny("described")
     fit(trainer(file))
     assert json.loads((load_config(file).out / "data.json").read_text())["dataset"] == "text"
 
 
-def test_the_fields_of_sampling_may_stand_by_themselves(tiny):
+def test_sampling_options_can_be_single_arguments(tiny):
     file = tiny("sampled")
     fit(trainer(file))
     run = load_run(load_config(file).out)
@@ -728,7 +728,7 @@ def test_the_fields_of_sampling_may_stand_by_themselves(tiny):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_told(tiny):
+def test_a_missing_gpu_is_refused(tiny):
     file = tiny("no_gpu")
     fit(trainer(file))
     with pytest.raises(RunError, match="device 'cuda' was requested, but torch finds no GPU"):

@@ -94,9 +94,9 @@ def by_one_graph(file, ranks, *options):
 def one_rank(rank, ranks, address, file, options, queue):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=ranks)
-    loss, found = by_update(file, Processes(rank, ranks, CPU, torch.distributed.group.WORLD), *options)
+    loss, by_name = by_update(file, Processes(rank, ranks, CPU, torch.distributed.group.WORLD), *options)
     if rank == 0:
-        queue.put((loss.item(), {name: value.tolist() for name, value in found.items()}))
+        queue.put((loss.item(), {name: value.tolist() for name, value in by_name.items()}))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -111,17 +111,17 @@ def by_ranks(file, ranks, options, folder):
     ]
     for process in started:
         process.start()
-    loss, found = queue.get(timeout=300)
+    loss, by_name = queue.get(timeout=300)
     for process in started:
         process.join()
-    return torch.tensor(loss), {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
+    return torch.tensor(loss), {name: torch.tensor(value, dtype=torch.float64) for name, value in by_name.items()}
 
 
 def assert_equal(one, other):
-    (loss, found), (wanted, expected) = one, other
-    assert abs(float(loss) - float(wanted)) < 1e-6 and found.keys() == expected.keys()  # the loss is added in float32
+    (loss, grads), (correct, expected) = one, other
+    assert abs(float(loss) - float(correct)) < 1e-6 and grads.keys() == expected.keys()  # the loss is added in float32
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12, msg=name)
+        torch.testing.assert_close(grads[name], value, rtol=1e-10, atol=1e-12, msg=name)
     zero = [name for name, value in expected.items() if not value.any()]
     assert not zero, zero
 
@@ -160,7 +160,7 @@ def load_figures(folder):
     return [line["val/match/recall"] for line in lines if "val/match/recall" in line][-1]
 
 
-def test_an_output_that_is_no_tensor_is_named(file):
+def test_an_output_that_is_no_tensor_is_refused(file):
     objective = assembled(file, Processes(0, 1, CPU)).trainer.learner.replica.objective
     with pytest.raises(ContractError, match=r"tasks\.match\.head: Pairs returned a tuple; expected: a tensor whose"):
         check_output("match", objective, (1, 2))
