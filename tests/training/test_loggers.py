@@ -9,7 +9,7 @@ import pytest
 from chopmix.commands.cli import main
 from chopmix.inference.pages import Cell, Samples
 
-MINE = """
+LOGGERS = """
 import json
 
 
@@ -28,14 +28,14 @@ class NoLogger:
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
-    (tmp_path / "my_loggers.py").write_text(MINE)
+def my_loggers(tmp_path, monkeypatch):
+    (tmp_path / "my_loggers.py").write_text(LOGGERS)
     monkeypatch.syspath_prepend(tmp_path)
     yield
     sys.modules.pop("my_loggers", None)
 
 
-def test_a_class_with_one_method_is_a_logger(tiny, tmp_path, mine, capsys):
+def test_a_class_with_one_method_is_a_logger(tiny, tmp_path, my_loggers, capsys):
     file, log = tiny(), tmp_path / "log.jsonl"
     also = f"logging.also={{mine: {{use: 'my_loggers:Mine', file: {log}}}}}"
     assert main(["train", str(file), also]) == 0
