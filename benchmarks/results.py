@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 FOLDER = Path(__file__).parent / "results"
+OLD_COLUMNS = {"left_out": "held_out"}
+"""The present names of columns in old CSV files."""
 ENVIRONMENT = ("processor", "threads", "torch", "commit", "measured")
 """Columns that every row has."""
 
@@ -80,15 +82,15 @@ def write_results(what: str, rows: Sequence[dict[str, Any]]) -> Path:
 
 def read_results(what: str) -> list[dict[str, Any]]:
     """Returns all rows of a measurement, oldest first. Rows from before November 26, 2026 are in CSV files: they lack
-    some columns of `ENVIRONMENT`, and their day is in the name of the file. Columns with old names of settings are
-    renamed."""
+    some columns of `ENVIRONMENT`, and their day is in the name of the file."""
     rows: list[dict[str, Any]] = []
     for file in sorted(FOLDER.glob(f"{what}_*.csv")):
         hardware, _, day = file.stem.removeprefix(f"{what}_").rpartition("_")
         if hardware.startswith("x86"):  # else the file belongs to a measurement whose name begins with the same words
             with open(file, newline="") as lines:
                 for row in csv.DictReader(lines):
-                    rows.append({"measured": day} | {name: number(text) for name, text in row.items() if text})
+                    known = {OLD_COLUMNS.get(name, name): number(text) for name, text in row.items() if text}
+                    rows.append({"measured": day} | known)
     new = FOLDER / f"{what}.jsonl"
     rows += [json.loads(line) for line in new.read_text().splitlines()] if new.exists() else []
     return rows

@@ -23,6 +23,7 @@ from chopmix.experiment.assemble import Experiment, assemble
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.experiment.steps import counted
 from chopmix.inference.evaluation import measured
+from chopmix.inference.trained import TrainedModel
 from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing
 from chopmix.models.attention.graph import Causal, SameSample
@@ -234,7 +235,9 @@ def check_evaluation(experiment: Experiment, mode: FakeCuda, monkeypatch) -> Non
     mode.blocking.clear()
     mode.may_read = True
     with autocast(CUDA, "bfloat16"):
-        metrics = measured(experiment.model, experiment.data.tasks, split, rows=3, generated=2).metrics
+        metrics = measured(
+            TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, rows=3, generated=2
+        ).metrics
     assert "val/loss" in metrics
     assert files(mode.reads) <= {*READS} and files(mode.blocking) <= {*COPIES}
 
