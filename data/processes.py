@@ -65,6 +65,11 @@ class Processes:
         kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         if "RANK" not in os.environ:
             return cls(0, 1, torch.device(kind))
+        return cls._of_torchrun(kind)
+
+    @classmethod
+    def _of_torchrun(cls, kind: str) -> Processes:
+        """Joins the group of `torchrun`. `kind` is `cpu` or `cuda`."""
         local = int(os.environ["LOCAL_RANK"])
         if kind == "cuda":
             torch.cuda.set_device(local)
@@ -95,6 +100,9 @@ class Processes:
             if error is not None:
                 raise error
             return list(values)
+        return self._agree(values, error)
+
+    def _agree(self, values: Sequence[float], error: Exception | None) -> list[float]:
         sums = self.sum(torch.tensor([*values, float(error is not None)], dtype=torch.float64)).tolist()
         if error is not None:
             raise error

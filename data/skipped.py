@@ -181,8 +181,9 @@ class Skipped:
         """Returns the samples and inputs that any process has skipped. Every process must call this method. A bad or
         left-out sample that several processes have read counts once; the numbers of dropped items are added."""
         count = self.dropped.total() + len(self.bad) + sum(map(len, self.left_out.values()))
-        if processes.world_size == 1 or not processes.agree([count])[0]:
-            return self
+        return self if processes.world_size == 1 or not processes.agree([count])[0] else self._gathered(processes)
+
+    def _gathered(self, processes: Processes) -> Skipped:
         total = Skipped.of(self.bad.split, self.bad.sample_keys, say=self.bad.say)
         for bad, left_out, dropped in processes.gathered([(dict(self.bad), dict(self.left_out), self.dropped)]):
             total.bad.update(bad)

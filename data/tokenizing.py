@@ -69,13 +69,19 @@ def prepare(
     complete = _complete(folder, split, header)
     if complete and complete[-1].header.last:
         return TokenFiles(complete)
+    _tokenize(dataset, encoding, folder, header, complete, workers, progress)
+    return TokenFiles.open(folder, split)
+
+
+def _tokenize(dataset, encoding, folder, header, complete, workers, progress) -> None:
+    """Encode the documents that the `complete` shards lack. The arguments are those of `prepare`."""
+    split = header["split"]
     done = sum(file.header.documents for file in complete)
     batches = _batches(islice(dataset.documents(split), done, None))
     with counted_bytes(f"{dataset.name} {split}", progress) as advance:
         encoded, number = _encode_all(batches, encoding, workers or os.cpu_count() or 1), len(complete)
         while (following := _write(folder, number, header, encoded, advance)) is not None:
             encoded, number = chain([following], encoded), number + 1
-    return TokenFiles.open(folder, split)
 
 
 def _complete(folder: Path, split: str, header: dict) -> list[TokenFile]:

@@ -20,7 +20,7 @@ from ..files.signals import orderly_end
 from ..files.writing import write_bytes, write_json
 from ..models.model import Model
 from ..tasks.base import Task
-from ..tokenizers.base import Chopper
+from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
 from ..training.accounting import Costs
 from ..training.checkpoints import Saver
@@ -91,6 +91,13 @@ def fitted(
             {file.relative_to(assets): file.read_bytes() for file in assets.rglob("*") if file.is_file()}
         )
         return parts
+    return received_parts(config, processes, open_run)
+
+
+def received_parts(
+    config: Config, processes: Processes, open_run: Callable[..., RunPart]
+) -> tuple[dict[str, Chopper], dict[str, Task]]:
+    """Returns the choppers and tasks that the first process sends."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in processes.broadcast(None).items():
             write_bytes(Path(folder) / name, content)
@@ -104,7 +111,8 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
     torch.manual_seed(settings.seed)
     model = build_model(config, data.choppers, data.tasks).to(processes.device)
     replica = Replica(Objective(model, data.tasks, precision, settings.mixup), processes)
-    freeze(model, settings.freeze, settings.train_only)
+    if settings.freeze or settings.train_only:
+        freeze(model, settings.freeze, settings.train_only)
     return Learner(
         replica=replica, optimizer=build_optimizer(settings, model),
         schedule=checked(settings.schedule(settings.steps)),

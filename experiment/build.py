@@ -185,6 +185,28 @@ def choppers_and_tasks(
     return choppers, build_tasks(config, choppers, assets, dataset, say, open_run)
 
 
+def fit_task(
+    config: Config, name: str, task: Task, folder: Path, dataset: Dataset | None, say: Callable[[str], None]
+) -> None:
+    """Load what a task has learned from `folder`. If the folder does not exist, learn it from the training split of
+    `dataset`, and save it. Raises DataError if this is not possible."""
+    if folder.exists():
+        load_learned(task, folder)
+    elif dataset is not None and dataset.holds_samples:
+        task.learned = task.fit(TrainingData(dataset.opened("train"), say, config.wiring.columns))
+        save_learned(task, folder)
+    elif dataset is not None:
+        column = next(iter(task.needs.columns), task.target)
+        raise DataError(
+            f"tasks.{name}: it needs a data set with the column {column!r}, but {dataset.name!r} is a text corpus"
+        )
+    elif config.data.dataset is not None:
+        raise DataError(
+            f"tasks.{name}: {folder} is missing. It holds what the task learned from its data; copy complete run "
+            "folders. A run of an earlier version with `bounded` must be trained again"
+        )
+
+
 def build_tasks(
     config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, dataset: Dataset | None = None,
     say: Callable[[str], None] = print, open_run: Callable[..., RunPart] = no_run,
@@ -199,22 +221,8 @@ def build_tasks(
         check_texts(name, task)
         if task.needs.refines:
             check_through(name, task, tasks)
-        folder = assets / f"task-{name}" if assets and task.Learned else None
-        if folder and folder.exists():
-            load_learned(task, folder)
-        elif folder and dataset is not None and dataset.holds_samples:
-            task.learned = task.fit(TrainingData(dataset.opened("train"), say, config.wiring.columns))
-            save_learned(task, folder)
-        elif folder and dataset is not None:
-            column = next(iter(task.needs.columns), task.target)
-            raise DataError(
-                f"tasks.{name}: it needs a data set with the column {column!r}, but {dataset.name!r} is a text corpus"
-            )
-        elif folder and config.data.dataset is not None:
-            raise DataError(
-                f"tasks.{name}: {folder} is missing. It holds what the task learned from its data; copy complete run "
-                "folders. A run of an earlier version with `bounded` must be trained again"
-            )
+        if assets and task.Learned:
+            fit_task(config, name, task, assets / f"task-{name}", dataset, say)
         if assets and task.judges:
             prepare_judges(config, name, task, assets / f"task-{name}", open_run, dataset)
     return tasks

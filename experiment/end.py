@@ -79,6 +79,12 @@ def evaluate_at_end(experiment: Experiment) -> dict[str, float]:
     trainer = experiment.trainer
     if not any(evaluator.when == "end" for evaluator in trainer.evaluation.evaluators):
         return {}
+    return evaluate_best(experiment)
+
+
+def evaluate_best(experiment: Experiment) -> dict[str, float]:
+    """Run the evaluators of the end with the best checkpoint."""
+    trainer = experiment.trainer
     with weights_of_best(experiment) as step:
         report = trainer.evaluation.run(step, "end")
     trainer.log.show(report.tables, report.lines)

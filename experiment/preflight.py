@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.collate import Inputs
 from ..data.processes import Processes
 from ..data.samples import Samples
 from ..data.split import Split
@@ -85,6 +86,14 @@ def probed(model: Model, split: Split, seed: int, processes: Processes) -> list[
     return lines
 
 
+def line_about_dropout(inputs: Inputs) -> str:
+    """Returns a line about the shares of training samples from which each input is dropped."""
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in inputs.dropped.items())
+    setting = "any_number" if inputs.any_number else ", ".join(f"{inputs.dropout[name]:g}" for name in inputs.dropped)
+    note = "; one input of each sample is kept" if inputs.one_stays and not inputs.any_number else ""
+    return f"share of training samples without an input: {shares} (input_dropout {setting}{note})"
+
+
 def lines_about_inputs(
     split: Split, tasks: Mapping[str, Task], columns: Mapping[str, str], encoded: Collection[str]
 ) -> list[str]:
@@ -95,13 +104,8 @@ def lines_about_inputs(
         tasks.text: input 'text' reads the target column 'text' (target shifted)
     """
     lines = []
-    if dropped := split.inputs.dropped:
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in dropped.items())
-        rates = split.inputs.dropout
-        setting = "any_number" if split.inputs.any_number else ", ".join(f"{rates[name]:g}" for name in dropped)
-        keeps_one = split.inputs.one_stays and not split.inputs.any_number
-        note = "; one input of each sample is kept" if keeps_one else ""
-        lines.append(f"share of training samples without an input: {shares} (input_dropout {setting}{note})")
+    if split.inputs.dropped:
+        lines.append(line_about_dropout(split.inputs))
     for name, task in tasks.items():
         needs = task.needs
         targets = [*needs.columns] or [columns[input] for input in needs.inputs if input not in needs.makes]

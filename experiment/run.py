@@ -178,6 +178,9 @@ class Run(TrainedRun):
         be read."""
         if dataset is None and split in self.opened:
             return self.opened[split]
+        return self._open(split, dataset, say)
+
+    def _open(self, split: str, dataset: Dataset | None, say: Callable[[str], None]) -> Split:
         config = self.config
         if dataset is not None:
             config = replace(config, data=replace(config.data, bad_share=1.0))

@@ -244,6 +244,14 @@ def summary_of(
     file, last = folder / "summary.json", checkpoint.read_step(folder, "last")
     if last is None or not os.path.exists(file):
         return None
+    return stored_summary(folder, last, steps, stop, best)
+
+
+def stored_summary(
+    folder: Path, last: int, steps: int, stop: EarlyStop | None, best: str | None
+) -> dict[str, Any] | None:
+    """Returns the content of `summary.json` if it is that of the `last` step, and if the run ends there."""
+    file = folder / "summary.json"
     if last != steps:
         state = checkpoint.read_state(folder, last)
         if not (state.stopped_early and still_stops(state.patience, stop, best)):
@@ -301,10 +309,8 @@ def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
         try:
             lock(handle)
         except BlockingIOError:
-            in_use = (
-                f"in use{holder_of(handle, file, seconds=1.0)}; wait until it is done, stop it, or choose another out="
-            )
-            raise LockedError(f"{folder} is {in_use}") from None
+            advice = "wait until it is done, stop it, or choose another out="
+            raise LockedError(f"{folder} is in use{holder_of(handle, file, seconds=1.0)}; {advice}") from None
         except OSError as error:  # for example a file system without locks
             raise OSError(error.errno, f"{file} cannot be locked: {error.strerror}") from error
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -323,12 +329,17 @@ def check_lock(handle: Any, file: Path) -> None:
     with suppress(OSError):  # the file does not exist
         if os.path.samestat(os.lstat(file), os.fstat(handle.fileno())):
             return
+    raise replaced_folder(file)
+
+
+def replaced_folder(file: Path) -> OSError:
+    """Returns the error that a folder is no longer that of the run, or that its lock `file` is another one."""
     reason = "it was deleted, moved or replaced, or its file .lock was"
     if file.is_file():
         with open(file) as other_lock:
             reason = f"its file .lock was replaced{holder_of(other_lock, file)}"
     advice = "Put the folder back and run the same command: it goes on from the last checkpoint"
-    raise OSError(f"{file.parent} is no longer this run's folder: {reason}. Nothing more is written. {advice}")
+    return OSError(f"{file.parent} is no longer this run's folder: {reason}. Nothing more is written. {advice}")
 
 
 def holder_of(handle: Any, file: Path, seconds: float = 0.0) -> str:

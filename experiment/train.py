@@ -13,12 +13,13 @@ from ..data.fingerprint import VERSION as FINGERPRINT_VERSION
 from ..data.processes import Processes
 from ..files.errors import RunError
 from ..files.printing import duration
+from ..tokenizers.base import Part
 from ..training import checkpoints as checkpoint
 from ..training.checkpoints import NotFiniteError, State
 from ..training.early_stop import still_stops
 from ..training.ema import Ema
 from ..training.log import MetricsFile
-from ..training.logger import Loggers
+from ..training.logger import Logger, Loggers
 from ..training.loggers.tensorboard import TensorBoard
 from ..training.progress import Progress
 from .assemble import Experiment, assemble, start
@@ -316,17 +317,21 @@ def open_loggers(experiment: Experiment) -> Loggers | None:
         return None
     config, logging = experiment.config, experiment.config.logging
     loggers = {"tensorboard": TensorBoard()} if logging.tensorboard else {}
-    for name, part in logging.also.items():
-        try:
-            loggers[name] = part()
-        except TypeError as error:
-            raise RunError(
-                f"logging.also.{name}: {error}; the keys of a logger are its keyword-only parameters: "
-                "def __init__(self, *, key=...)"
-            ) from error
+    loggers |= {name: logger_of(name, part) for name, part in logging.also.items()}
     for logger in loggers.values():
         for address in getattr(logger, "addresses", tuple)():
             config.trust.check_address(address)
     opened = Loggers(loggers, experiment.say)
     opened.call("open", experiment.folder, experiment.trainer.step, config.tree)
     return opened
+
+
+def logger_of(name: str, part: Part) -> Logger:
+    """Returns the logger `logging.also.NAME`. Raises RunError if its constructor does not accept the keys."""
+    try:
+        return part()
+    except TypeError as error:
+        raise RunError(
+            f"logging.also.{name}: {error}; the keys of a logger are its keyword-only parameters: "
+            "def __init__(self, *, key=...)"
+        ) from error

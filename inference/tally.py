@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -119,36 +120,37 @@ class Tally:
         if self.pairs is not None:
             self.pairs = processes.gathered(self.pairs)
         if self.outputs is not None:
-            outputs = gathered_outputs(self.outputs, processes)
-            self.outputs = [] if outputs is None else [outputs]
+            self.outputs = gathered_outputs(self.outputs, processes)
         if self.samples:
-            has_texts = self.pairs and any(metric.of_texts for metric in self.task.metrics.values())
-            texts = [(pair.number, pair.item, pair.true) for pair in self.pairs] if has_texts else []
-            self.by_sample = self.samples.joined(processes, texts)
+            self.by_sample = self.samples.joined(processes, self.compared_texts())
+
+    def compared_texts(self) -> list[tuple[int, str, str]]:
+        """Returns (number of the sample, text, true text) of the items, if the task has metrics of texts."""
+        has_texts = any(metric.of_texts for metric in self.task.metrics.values())
+        return [(pair.number, pair.item, pair.true) for pair in self.pairs or () if has_texts]
+
+    def metrics_of_outputs(self) -> dict[str, float]:
+        """Returns the metrics of all outputs by name."""
+        metrics = self.task.metrics.items()
+        return {key: metric.of_outputs(output, values) for key, metric in metrics if metric.of_outputs
+                for output, values, _ in self.outputs or ()}  # fmt: skip
 
     def figures(self, split: Split, source: str | None = None) -> TaskFigures:
         """Returns the metrics of the complete split, or those of one source of a mixture, which have none of generated
         items and of all outputs. Without a target, there are only the metrics of generated items."""
         sums = added(self.sums.values()) if source is None else self.sums[source]
         metrics = figures(self.task.metrics, sums) if sums["count"] else {}
-        for key, metric in self.task.metrics.items() if self.outputs and source is None and sums["count"] else ():
-            if metric.of_outputs:
-                for output, values, _ in self.outputs:
-                    metrics[key] = metric.of_outputs(output, values)
-        for key, value in metrics.items():
-            if not isinstance(value, int | float):
-                raise ContractError(
-                    f"tasks.{self.name}: the metric {key!r} of {type(self.task).__name__} returned {described(value)}; "
-                    "expected: a number"
-                )
+        if self.outputs and source is None and sums["count"]:
+            metrics |= self.metrics_of_outputs()
+        if not all(isinstance(value, int | float) for value in metrics.values()):
+            raise not_a_number(self.name, self.task, metrics)
         numbers = {"samples": int(sums["supervised"])}
         if sums.get("chain_samples"):
             numbers["chain_samples"] = int(sums["chain_samples"])
         measured_on: dict[str, int] = {}
         if self.pairs is not None and source is None:
             item_metrics, measured_on = metrics_of_items(self.name, self.task, split, self.pairs)
-            metrics |= item_metrics
-            numbers["judged"] = len(self.pairs)
+            metrics, numbers = metrics | item_metrics, numbers | {"judged": len(self.pairs)}
         for key, metric in self.task.metrics.items():
             if key in metrics and key not in measured_on:
                 measured_on[key] = int(metric.counted(sums)) if metric.counted else numbers[metric.measured_on]
@@ -163,18 +165,23 @@ def over_processes(sums: Mapping[str, Tensor], processes: Processes) -> Sums:
     return {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(sums.items())}
 
 
-def gathered_outputs(
-    parts: Sequence[tuple[Tensor, Tensor, Tensor]], processes: Processes
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Returns (outputs, targets, numbers of the samples) of all processes, concatenated along the first axis. Returns
-    None if `parts` is empty in all processes."""
+def not_a_number(name: str, task: Task, metrics: Mapping[str, Any]) -> ContractError:
+    """Returns the error about the first metric of a task that is not a number."""
+    key, value = next((key, value) for key, value in metrics.items() if not isinstance(value, int | float))
+    text = f"tasks.{name}: the metric {key!r} of {type(task).__name__} returned {described(value)}; expected: a number"
+    return ContractError(text)
+
+
+def gathered_outputs(parts: Sequence[Outputs], processes: Processes) -> list[Outputs]:
+    """Returns the outputs of all processes, concatenated along the first axis. Empty if `parts` is empty in all
+    processes."""
     kinds = processes.gathered([[(each.shape[1:], each.dtype) for each in part] for part in parts[:1]])
     if not kinds:
-        return None
+        return []
     empty = tuple(torch.empty(0, *shape, dtype=dtype) for shape, dtype in kinds[0])
     columns = [torch.cat(column) for column in zip(empty, *parts, strict=True)]
     output, values, numbers = (torch.cat(processes.gathered_tensors(column)) for column in columns)
-    return output, values, numbers
+    return [(output, values, numbers)]
 
 
 def added(parts: Iterable[Mapping[str, Tensor]]) -> Sums:

@@ -57,12 +57,7 @@ class LeakCheck:
         for task, targets in batch.targets.items():
             tokens = batch.set_of(targets).tokens
             for slot, carrier in self._leaks(tokens, targets, encoder if targets.of_encoder else main):
-                n = tokens.shape[1]
-                raise LeakError(
-                    f"model.attention leaks: task {task!r} predicts token {carrier % n} at slot {slot % n}, which can "
-                    "read that token. With 'causal & same_sample' no token reads later tokens. Put inputs that all "
-                    "tokens may read first (with data.order: seconds, by a negative offset such as -1)."
-                )
+                raise leak(task, carrier % tokens.shape[1], slot % tokens.shape[1])
 
     def _leaks(self, tokens: Tokens, targets: Targets, graphs: Sequence[Graph]) -> Iterator[tuple[int, int]]:
         slots, carriers = carried(tokens, targets)
@@ -118,6 +113,15 @@ def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Gra
             last = last.scatter_reduce(0, sample[of_input], order[of_input], "amax")
         safe |= order[carriers] > torch.maximum(order[slots], last[sample[slots]])
     return safe
+
+
+def leak(task: str, token: int, slot: int) -> LeakError:
+    """Returns the error that a task predicts a token at a slot that can read this token."""
+    return LeakError(
+        f"model.attention leaks: task {task!r} predicts token {token} at slot {slot}, which can read that token. With "
+        "'causal & same_sample' no token reads later tokens. Put inputs that all tokens may read first (with "
+        "data.order: seconds, by a negative offset such as -1)."
+    )
 
 
 def operands(graphs: Iterable[Graph]) -> Iterator[Graph]:

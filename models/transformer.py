@@ -264,21 +264,9 @@ class Transformer(nn.Module):
         """
         self.check_arguments(x, source, padding_mask, tokens is None and cache is None)
         if tokens is None and cache is None and layouts is None:
-            tokens = plain_tokens(*x.shape[:2], axes=self.axes, device=x.device)
-            tokens = tokens if padding_mask is None else with_padding(tokens, padding_mask)
-            layouts = self.plan_rows(tokens, padding_mask is not None, x.dtype)
-            if source is not None and source_layout is None:
-                source_layout = Plain(causal=False)
-        elif tokens is None:
-            plain = {"start": 0 if cache is None else cache.length, "axes": self.axes}
-            on_cpu, tokens = (plain_tokens(*x.shape[:2], **plain, device=device) for device in ("cpu", x.device))
-        elif layouts is None:
-            on_cpu = tokens.to("cpu")
-        if layouts is None:
-            layouts = self.plan(on_cpu, None if cache is None else cache.extend(on_cpu), x.dtype, x.device)
-            if source is not None and source_layout is None:
-                source_layout = self.plan_cross(on_cpu, plain_tokens(*source.shape[:2]), x.dtype, x.device)
-            tokens = tokens.to(x.device)
+            tokens, layouts, source_layout = self.plan_plain(x, source, source_layout, padding_mask)
+        elif tokens is None or layouts is None:
+            tokens, layouts, source_layout = self.plan_missing(x, tokens, layouts, cache, source, source_layout)
         groups = self.group(tokens) if groups is None else groups
         x = self.embedding_dropout(x)
         rotation = self.position.rotation(tokens)
@@ -290,6 +278,29 @@ class Transformer(nn.Module):
             if self.checks_blocks:
                 check_block(block, x, shape)
         return self.norm(x)
+
+    def plan_plain(self, x, source, source_layout, padding_mask) -> tuple[Tokens, Sequence[Layout], Layout | None]:
+        """Returns (tokens, layouts, layout of the cross-attention) for rows that are one sample each. The arguments are
+        those of `forward`."""
+        tokens = plain_tokens(*x.shape[:2], axes=self.axes, device=x.device)
+        tokens = tokens if padding_mask is None else with_padding(tokens, padding_mask)
+        layouts = self.plan_rows(tokens, padding_mask is not None, x.dtype)
+        return tokens, layouts, Plain(causal=False) if source is not None and source_layout is None else source_layout
+
+    def plan_missing(
+        self, x, tokens, layouts, cache, source, source_layout
+    ) -> tuple[Tokens, Sequence[Layout], Layout | None]:  # fmt: skip
+        """Returns (tokens, layouts, layout of the cross-attention), of which those that are None are created: plain
+        tokens after those of the cache, and the layouts of all layers. The arguments are those of `forward`."""
+        plain = {"start": 0 if cache is None else cache.length, "axes": self.axes}
+        on_cpu = plain_tokens(*x.shape[:2], **plain) if tokens is None else tokens.to("cpu")
+        tokens = plain_tokens(*x.shape[:2], **plain, device=x.device) if tokens is None else tokens
+        if layouts is None:
+            layouts = self.plan(on_cpu, None if cache is None else cache.extend(on_cpu), x.dtype, x.device)
+            if source is not None and source_layout is None:
+                source_layout = self.plan_cross(on_cpu, plain_tokens(*source.shape[:2]), x.dtype, x.device)
+            tokens = tokens.to(x.device)
+        return tokens, layouts, source_layout
 
     def plan(self, tokens: Tokens, keys: Tokens | None = None, dtype=torch.float32, device="cpu") -> tuple[Layout, ...]:
         """Returns one attention layout per layer for these tokens. Layers with equal graphs share a layout. All

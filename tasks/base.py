@@ -59,8 +59,13 @@ def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
     is_pair = isinstance(result, tuple) and len(result) == 2
     if is_pair and isinstance(result[0], Batch) and isinstance(result[1], Targets):
         return result
+    raise wrong_targets(name, task, result)
+
+
+def wrong_targets(name: str, task: Task, result: Any) -> ContractError:
+    """Returns the error about a result of `Task.targets` that is not a pair (Batch, Targets)."""
     returned = f"({', '.join(map(described, result))})" if isinstance(result, tuple) else described(result)
-    raise ContractError(
+    return ContractError(
         f"tasks.{name}: {type(task).__name__}.targets returned {returned}; expected: (batch, Targets), the batch, in "
         "which the task may hide values, and the supervised slots with their targets"
     )

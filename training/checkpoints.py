@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -211,16 +211,29 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
             flush(file)
         os.replace(partial, final)
         flush(final.parent)
-    except BaseException as error:
+    except OSError as error:
         delete(partial)
-        if not isinstance(error, OSError):
-            raise
-        last = read_step(run, "last")
-        rest = "there is no earlier checkpoint" if last is None else f"the checkpoint of step {last} is complete"
-        message = f"{run}: step {step} could not be saved ({error.strerror or error}); {rest}"
-        raise OSError(error.errno, message) from error
+        raise not_saved(run, step, error) from error
+    except BaseException:
+        delete(partial)
+        raise
     point(run, "last", step)
     return final
+
+
+def not_saved(run: Path, step: int, error: OSError) -> OSError:
+    """Returns the error about a checkpoint that could not be saved."""
+    last = read_step(run, "last")
+    rest = "there is no earlier checkpoint" if last is None else f"the checkpoint of step {last} is complete"
+    return OSError(error.errno, f"{run}: step {step} could not be saved ({error.strerror or error}); {rest}")
+
+
+def _add_part(folder: Path, name: str, tensors: Mapping[str, Tensor], state: dict[str, Any]) -> None:
+    with partial_tensors(folder / name, tensors) as partial:
+        if name in state["files"] and state["files"][name]["crc32"] != checksum(partial):
+            del state["files"][name]
+            write_json(folder / "state.json", state, within=folder)
+        os.replace(partial, folder / name)
 
 
 def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
@@ -235,12 +248,7 @@ def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state
     folder = folder_of(run, step)
     old_state = read_record(folder / "state.json", State).model_dump()
     for part, named in tensors.items():
-        name = f"{part}.safetensors"
-        with partial_tensors(folder / name, named) as partial:
-            if name in old_state["files"] and old_state["files"][name]["crc32"] != checksum(partial):
-                del old_state["files"][name]
-                write_json(folder / "state.json", old_state, within=folder)
-            os.replace(partial, folder / name)
+        _add_part(folder, f"{part}.safetensors", named, old_state)
     _write_state(folder, {"step": step, **state})
     flush(folder)
 
@@ -359,7 +367,13 @@ def newest_valid(run: Path, say: Callable[[str], None]) -> int | None:
     saved again. Raises CheckpointError if all checkpoints are damaged. Raises FormatError if a checkpoint that is newer
     than all intact ones has a format that this version does not read.
     """
-    saved, damaged = steps(run), []
+    saved = steps(run)
+    return newest_undamaged(run, saved, say) if saved else None
+
+
+def newest_undamaged(run: Path, saved: Sequence[int], say: Callable[[str], None]) -> int:
+    """Returns the newest of the steps `saved` whose checkpoint is not damaged."""
+    damaged: list[int] = []
     for step in reversed(saved):
         try:
             read_state(run, step)
@@ -370,9 +384,7 @@ def newest_valid(run: Path, say: Callable[[str], None]) -> int | None:
         for damaged_step in damaged:
             put_aside(run, damaged_step)
         return step
-    if saved:
-        raise CheckpointError(f"{run}: all {len(saved)} checkpoints are damaged; start a new run with another out=")
-    return None
+    raise CheckpointError(f"{run}: all {len(saved)} checkpoints are damaged; start a new run with another out=")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -176,16 +176,20 @@ class MetricsFile:
         """Returns the lines of a step, for its checkpoint. Returns an empty list if `step` is not the current step."""
         return self.here if self.step == step else []
 
+    def write_page(self, step: int, samples: Samples) -> None:
+        """Writes a page with generated samples into the folder `sheets`."""
+        self.check()
+        folder = self.path.parent
+        content = page(f"{folder.name}, step {step:,}", samples.rows)
+        write_text(folder / "sheets" / f"step-{step:08}.html", content, within=folder)
+
     def samples(self, step: int, samples: Samples) -> None:
         """Passes generated samples to the loggers. Samples with pictures or sounds are also written as an HTML page in
         `RUN/sheets`."""
         if not self.file:
             return
         if samples.rows:
-            self.check()
-            folder = self.path.parent
-            write_text(folder / "sheets" / f"step-{step:08}.html", page(f"{folder.name}, step {step:,}", samples.rows),
-                       within=folder)  # fmt: skip
+            self.write_page(step, samples)
         if self.loggers:
             self.loggers.call("on_samples", step, samples)
 

@@ -33,6 +33,18 @@ from .whole_batch import output_gradients
 
 FIRST_LOSS_LIMIT = 1.5
 """A warning is printed if the first loss is more than this factor times the loss of a uniform guess."""
+LIKELY_CAUSES = (
+    "Likely causes: a tied head with large embeddings (try head: unembedding), large initial values of a user-defined "
+    "class, or weights of a run with another vocabulary."
+)
+
+
+def not_measured(best: str, metrics: Mapping[str, float]) -> ValueError:
+    """Returns the error that the metric of `checkpoints.best` is not among those of an evaluation."""
+    task, _, _ = best.rpartition("/")
+    measured = any(name.rpartition("/")[0] == task for name in metrics if name != "val/loss")
+    why = "val has too few samples for it" if measured else "no sample of val has a target of its task"
+    return ValueError(f"checkpoints.best is {best!r}, but {why}; measured: {', '.join(metrics)}")
 
 
 @dataclass
@@ -182,9 +194,7 @@ class Trainer:
         chance = self.learner.replica.objective.chance()
         if chance and loss > FIRST_LOSS_LIMIT * chance:
             self.log.say(
-                f"warning: the first loss is {loss:.4g}, but a uniform guess has {chance:.4g}. Likely causes: a tied "
-                "head with large embeddings (try head: unembedding), large initial values of a user-defined class, or "
-                "weights of a run with another vocabulary."
+                f"warning: the first loss is {loss:.4g}, but a uniform guess has {chance:.4g}. {LIKELY_CAUSES}"
             )
 
     def evaluate(self) -> dict[str, float]:
@@ -207,10 +217,7 @@ class Trainer:
         self.log.show(result.tables, result.lines)
         self.evaluated = self.step
         if self.saver.best and self.saver.best not in metrics:
-            task, _, _ = self.saver.best.rpartition("/")
-            measured = any(name.rpartition("/")[0] == task for name in metrics if name != "val/loss")
-            why = "val has too few samples for it" if measured else "no sample of val has a target of its task"
-            raise ValueError(f"checkpoints.best is {self.saver.best!r}, but {why}; measured: {', '.join(metrics)}")
+            raise not_measured(self.saver.best, metrics)
         if self.early_stop and self.step < self.steps:  # before the best is saved with its state
             self.check_early_stop(self.early_stop, metrics)
         if self.saver.best:
@@ -270,20 +277,13 @@ class Trainer:
         if self.step:
             samples, inputs = self.loader.everywhere()
             state = {
-                "seconds": log.seconds,
-                "best": self.best.model_dump() if self.best else None,
-                "evaluated": self.evaluated,
-                "averaged": self.averaged,
-                "finished": self.finished,
-                "patience": self.patience.model_dump(),
-                "stopped_early": self.stopped_early,
-                "records": log.record.lines_of(self.step),
-                "unreported": log.unreported.model_dump(),
-                "skipped": self.loader.skipped,
-                "samples": samples,
-                "inputs": inputs,
+                "seconds": log.seconds, "best": self.best.model_dump() if self.best else None,
+                "evaluated": self.evaluated, "averaged": self.averaged, "finished": self.finished,
+                "patience": self.patience.model_dump(), "stopped_early": self.stopped_early,
+                "records": log.record.lines_of(self.step), "unreported": log.unreported.model_dump(),
+                "skipped": self.loader.skipped, "samples": samples, "inputs": inputs,
                 "bad": dict(self.loader.split.skipped.everywhere(learner.processes).bad),
-            }
+            }  # fmt: skip
             tensors = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state()}
             averages = learner.averages.state() if learner.averages else None
             self.saver.save(self.step, tensors, averages, state, self.best)

@@ -42,11 +42,9 @@ def checked(schedule: Callable[[int], float]) -> Callable[[int], float]:
     0."""
     factor = schedule(0)
     if not isinstance(factor, int | float) or not 0 <= factor < math.inf:
-        name = getattr(type(schedule), "__name__", "schedule")
-        raise ContractError(
-            f"training.schedule: {name} returned {described(factor)} at step 0; expected: a finite number of at least "
-            "0, by which the learning rates are multiplied"
-        )
+        text = "expected: a finite number of at least 0, by which the learning rates are multiplied"
+        name = type(schedule).__name__
+        raise ContractError(f"training.schedule: {name} returned {described(factor)} at step 0; {text}")
     return schedule
 
 

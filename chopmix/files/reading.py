@@ -115,10 +115,15 @@ def utf8(content: bytes | bytearray, where: str, line: int = 1) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        line += content.count(b"\n", 0, error.start)
-        prefix = f"{where}, line {line}" if where else f"line {line}"
-        byte = f"byte {error.start} (0x{content[error.start]:02x})"
-        raise DataError(f"{prefix}: {byte} is not valid UTF-8 ({error.reason})") from None
+        raise not_utf8(content, where, line, error) from None
+
+
+def not_utf8(content: bytes | bytearray, where: str, line: int, error: UnicodeDecodeError) -> DataError:
+    """Returns the error about the first byte that is not valid UTF-8."""
+    line += content.count(b"\n", 0, error.start)
+    prefix = f"{where}, line {line}" if where else f"line {line}"
+    byte = f"byte {error.start} (0x{content[error.start]:02x})"
+    return DataError(f"{prefix}: {byte} is not valid UTF-8 ({error.reason})")
 
 
 def text_lines(parts: Iterable[bytes], where: str, keepends: bool = True) -> Iterator[str]:

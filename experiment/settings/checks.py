@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -121,6 +121,18 @@ def inputs_can_be_built(inputs: dict[str, Part]) -> Problems:
             yield ("inputs", name), problem
 
 
+def vocabulary_fits(name: str, encoding: str, vocabulary: int | None) -> Problems:
+    """The number of ids of an encoding is set if, and only if, the encoding needs it."""
+    if vocabulary is None:
+        yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary', the number of ids, such as 4096"
+    elif encoding == "bpe" and vocabulary < 257:
+        message = f"must be at least 257 (256 bytes and the start token), not {vocabulary}"
+        yield ("inputs", name, "vocabulary"), message
+    elif encoding not in ("bpe", "numbers"):
+        message = f"is for encodings bpe and numbers only; {encoding!r} has a fixed vocabulary: remove {vocabulary}"
+        yield ("inputs", name, "vocabulary"), message
+
+
 def encodings_fit(inputs: dict[str, Part]) -> Problems:
     """The `encoding` of every text exists. The encodings `bpe` and `numbers` have a `vocabulary` (a number of ids, for
     `bpe` at least 257); all other encodings have none."""
@@ -133,14 +145,8 @@ def encodings_fit(inputs: dict[str, Part]) -> Problems:
         except ValueError as error:
             yield ("inputs", name, "encoding"), str(error)
             continue
-        if encoding in ("bpe", "numbers") and vocabulary is None:
-            yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary', the number of ids, such as 4096"
-        elif encoding == "bpe" and vocabulary < 257:
-            message = f"must be at least 257 (256 bytes and the start token), not {vocabulary}"
-            yield ("inputs", name, "vocabulary"), message
-        elif encoding not in ("bpe", "numbers") and vocabulary is not None:
-            message = f"is for encodings bpe and numbers only; {encoding!r} has a fixed vocabulary: remove {vocabulary}"
-            yield ("inputs", name, "vocabulary"), message
+        if vocabulary is not None or encoding in ("bpe", "numbers"):
+            yield from vocabulary_fits(name, encoding, vocabulary)
 
 
 def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Problems:
@@ -175,6 +181,16 @@ def inputs_are_encoded(inputs: dict[str, Part], model: Part, generated: list[str
         yield ("model", "core_tokens"), "must be 0 with an encoder"
 
 
+def absolute_position_fits(name: str, position: Part, context: int, width: int) -> Problems:
+    """The problems of the position embedding of one input."""
+    length = position.options.get("length")
+    if length is not None and length < context and position.target is not LearnedSecond:
+        path = ("inputs", name, "position", "length")
+        yield path, f"must be at least the context ({context} tokens), not {length}; null: the context"
+    if position.target is Sinusoidal and width % 2:
+        yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
+
+
 def absolute_positions_fit(
     inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
 ) -> Problems:
@@ -187,12 +203,7 @@ def absolute_positions_fit(
         position = part.options.get("position")
         if not isinstance(position, Part):
             continue
-        length = position.options.get("length")
-        if length is not None and length < context and position.target is not LearnedSecond:
-            path = ("inputs", name, "position", "length")
-            yield path, f"must be at least the context ({context} tokens), not {length}; null: the context"
-        if position.target is Sinusoidal and width % 2:
-            yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
+        yield from absolute_position_fits(name, position, context, width)
 
 
 def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: dict[str, Needs]) -> Problems:
@@ -482,7 +493,12 @@ def shares_have_an_effect(wiring: Wiring, training: Training) -> Problems:
     """The shares of `training.input_dropout` for named inputs have an effect. Configurations of runs are not
     checked."""
     shares = training.input_dropout if isinstance(training.input_dropout, dict) else {}
-    for name in [name for name, share in shares.items() if share]:
+    yield from unused_shares(wiring, [name for name, share in shares.items() if share]) if any(shares.values()) else ()
+
+
+def unused_shares(wiring: Wiring, names: Sequence[str]) -> Problems:
+    """Yields the problems of shares with which inputs are never dropped."""
+    for name in names:
         tasks = [task for task, needs in wiring.needs.items() if name in (*needs.inputs, *needs.supervised_at)]
         if name in wiring.kept:
             reason = f"the input {name!r} is never dropped, because task {tasks[0]!r} needs it in each sample"

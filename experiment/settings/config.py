@@ -125,9 +125,7 @@ def load_config(path: str | Path | Mapping[str, Any], overrides: Sequence[str] =
     document = Document.read(file)
     tree = document.tree
     if not isinstance(tree, dict):
-        state = "is empty" if tree is None else f"is {shown(tree)}"
-        message = f"the file {state}; it must be a mapping with {', '.join(sections())}"
-        raise ConfigError(str(file), [Problem((), message)], {(): 1})
+        raise no_mapping(file, tree)
     is_run_file = file.name == "config.yaml"  # the folder of a run from elsewhere may lack all other files
     in_run = (
         is_run_file and any(map(os.path.isdir, (path, folder / "checkpoints", folder / "assets")))
@@ -143,6 +141,13 @@ def load_config(path: str | Path | Mapping[str, Any], overrides: Sequence[str] =
             locate(tree, file.parent)
     config = _overridden(document, overrides, trust, in_run, allowed)
     return replace(config, run_folder=folder if in_run and is_run_file else None)
+
+
+def no_mapping(file: Path, tree: Any) -> ConfigError:
+    """Returns the error about a file that contains no mapping."""
+    state = "is empty" if tree is None else f"is {shown(tree)}"
+    message = f"the file {state}; it must be a mapping with {', '.join(sections())}"
+    return ConfigError(str(file), [Problem((), message)], {(): 1})
 
 
 def load_mapping(tree: Mapping[str, Any], overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:
@@ -162,9 +167,7 @@ def _overridden(document: Document, overrides: Sequence[str], trust: Trust, in_r
     for override in overrides:
         document.override(override)
     if isinstance(tree.get("data"), dict) and tree["data"].get("dataset") is None:
-        possible = f"possible: {', '.join(registry_of((Dataset,)).names())}, or package.module:Class"
-        needed = "the imported run has no data; set data.dataset" if in_run else "Data needs 'dataset'"
-        document.problems.append(Problem(("data",), f"{needed}: a name or {{use: NAME, ...}} ({possible})"))
+        document.problems.append(no_dataset(in_run))
     for name in tree["tasks"] if not in_run and isinstance(tree.get("tasks"), dict) else ():
         if name in RESERVED:
             reason = f"{name!r} is the name of a column of the predictions ({', '.join(RESERVED)}); rename the task"
@@ -173,6 +176,13 @@ def _overridden(document: Document, overrides: Sequence[str], trust: Trust, in_r
     if not in_run and (problems := [Problem(*each) for each in shares_have_an_effect(config.wiring, config.training)]):
         raise ConfigError(document.file, problems, document.lines)
     return config
+
+
+def no_dataset(in_run: bool) -> Problem:
+    """Returns the problem of a configuration without a data set."""
+    possible = f"possible: {', '.join(registry_of((Dataset,)).names())}, or package.module:Class"
+    needed = "the imported run has no data; set data.dataset" if in_run else "Data needs 'dataset'"
+    return Problem(("data",), f"{needed}: a name or {{use: NAME, ...}} ({possible})")
 
 
 def load_run_config(folder: Path, trust: Trust = NOTHING) -> Config:

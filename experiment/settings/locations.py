@@ -28,8 +28,11 @@ def locate(tree: Any, folder: Path) -> None:
 
 def located(value: Any, folder: Path, key: str) -> Any:
     """Returns a part of `data.dataset` with replaced paths; see `locate`. `key` is its place in messages."""
-    if not isinstance(value, dict):
-        return value
+    return located_paths(value, folder, key) if isinstance(value, dict) else value
+
+
+def located_paths(value: dict[str, Any], folder: Path, key: str) -> dict[str, Any]:
+    """Returns the mapping of a data set, in which relative paths begin at the folder."""
     dataset = None
     if isinstance(value.get("use"), str):
         with suppress(LookupError):  # the checks of the configuration report it

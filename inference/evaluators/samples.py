@@ -19,7 +19,12 @@ class GeneratedSamples(Evaluator):
     def check(self, trained, say):
         """Raises ValueError if there is a prompt and a tokenizer cannot encode it, or if there is a prompt and no task
         generates a text."""
-        generating = [task for task in trained.tasks.values() if task.needs.generates and self.prompt]
+        if self.prompt:
+            self.check_prompt(trained)
+
+    def check_prompt(self, trained) -> None:
+        """Raises ValueError if no task can continue the prompt."""
+        generating = [task for task in trained.tasks.values() if task.needs.generates]
         if generating and not any(trained.choppers[task.target].kind == "text" for task in generating):
             raise ValueError(f"evaluation.prompt: {generating[0].target!r} is not a text; prompts are only for texts")
         for task in generating:
@@ -42,17 +47,21 @@ class GeneratedSamples(Evaluator):
     def text(self, trained, split, name, task) -> str:
         """Returns the texts that a task generates, joined by newlines. Returns an empty text if the split has no sample
         for which the task can generate, or if the task needs an encoder and the split is a corpus."""
-        refines = task.needs.refines
         if split.answerable:
-            how, indices = Generating(max_tokens=None if refines else self.tokens), samples_with(split, task, 3)
-            items = generate_items(trained, name, split, indices, how) if indices else {}
-            true = {number: split.item(number)[0].get(task.target, "") for number in items}
-            return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in items.items())
+            return self.texts(trained, split, name, task)
         if task.needs.encoder:
             return ""
-        if refines:
+        if task.needs.refines:
             how = Generating(max_tokens=min(self.tokens, trained.model.context), seed=trained.step)
             return task.restore(generate_unprompted(trained, name, 1, how)[0])
         how = Generating.of({"max_tokens": self.tokens, "temperature": 0.8, "top_k": 200, "seed": trained.step})
         pieces = stream_prompts(trained, name, [self.prompt or None], how, lambda line: None)
         return self.prompt + joined(pieces, 1)[0]
+
+    def texts(self, trained, split, name, task) -> str:
+        """Returns up to three texts, each on a line with the true text."""
+        how = Generating(max_tokens=None if task.needs.refines else self.tokens)
+        indices = samples_with(split, task, 3)
+        items = generate_items(trained, name, split, indices, how) if indices else {}
+        true = {number: split.item(number)[0].get(task.target, "") for number in items}
+        return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in items.items())

@@ -219,8 +219,9 @@ class _Parser:
         return int(value) if field.type in (int, "int") and value.is_integer() else value
 
     def _arguments(self) -> list:
-        if self._peek()[1] != "(":
-            return []
+        return self._argument_list() if self._peek()[1] == "(" else []
+
+    def _argument_list(self) -> list:
         self._take("(")
         arguments = [self._argument()]
         while self._peek()[1] == ",":

@@ -30,10 +30,13 @@ def plan(
     """
     keys, device = queries if keys is None else keys, torch.device(device)
     layout = _plan_simple(graph, queries, keys, device, dtype, bias, dropout)
-    if layout is not None:
-        return layout.to(device)
+    return _plan_dense(graph, queries, keys, device, dtype, bias or dropout) if layout is None else layout.to(device)
+
+
+def _plan_dense(graph, queries, keys, device, dtype, has_bias_or_dropout) -> Layout:
+    """Returns the layout of any other graph, which has a mask."""
     if device.type == "cuda":
-        if bias or dropout:
+        if has_bias_or_dropout:
             return Dense(_mask_on_device(graph, queries, keys, device))
         return _plan_flex(graph, queries, keys, device)
     if _short_is_faster(device, dtype, keys.shape[1]):
@@ -89,17 +92,18 @@ def _simple(parts: Collection[Graph]) -> tuple[Window | None, bool] | None:
     return (windows[0] if windows else None), causal
 
 
+def _plan_window(size: int, length: int, device: torch.device) -> Layout | None:
+    is_band = device.type == "cpu" and size * 2 < length and not torch.compiler.is_compiling()  # it needs fixed rows
+    return Plain(causal=True) if size >= length else Band(size) if is_band else None
+
+
 def _plan_whole_rows(
     window: Window | None, causal: bool, length: int, device: torch.device, dtype: torch.dtype
 ) -> Layout | None:
     """Returns the layout of a simple graph for rows that consist of one sample without padding; None: no such
     layout."""
     if window:
-        size = math.ceil(min(window.size, length))  # distances are integers, so < 2.5 is < 3
-        is_band = (
-            device.type == "cpu" and size * 2 < length and not torch.compiler.is_compiling()
-        )  # it needs fixed rows
-        return Plain(causal=True) if size >= length else Band(size) if is_band else None
+        return _plan_window(math.ceil(min(window.size, length)), length, device)  # integer distances: < 2.5 is < 3
     if not _short_is_faster(device, dtype, length):
         return Plain(causal)
     square = torch.ones(1, length, length, dtype=torch.bool)

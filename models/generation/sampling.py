@@ -81,11 +81,12 @@ class Sampling:
             scores = scores.masked_fill(scores < scores.topk(self.top_k).values[:, -1:], -torch.inf)
         if self.top_p is not None and self.top_p < 1:
             scores = scores.masked_fill(self._outside_nucleus(scores), -torch.inf)
-        if self.min_p is not None:
-            probabilities = scores.softmax(dim=-1)
-            best = probabilities.amax(dim=-1, keepdim=True)
-            scores = scores.masked_fill(probabilities < self.min_p * best, -torch.inf)
-        return scores
+        return scores if self.min_p is None else self._likely(scores, self.min_p)
+
+    def _likely(self, scores: Tensor, share: float) -> Tensor:
+        probabilities = scores.softmax(dim=-1)
+        best = probabilities.amax(dim=-1, keepdim=True)
+        return scores.masked_fill(probabilities < share * best, -torch.inf)
 
     def _outside_nucleus(self, scores: Tensor) -> Tensor:
         """Returns a mask of the ids that top_p excludes. The most likely id is never excluded, even for a very small

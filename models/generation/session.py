@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..arithmetic import computing_type
@@ -89,17 +89,20 @@ class Session:
         no_padding = bool((planned.tokens.sample > 0).all())
         self.fast = self.cached and no_padding and self.notes is None and Decoder.fits(self.core)
 
+    def _check_last(self, slots: Tensor) -> None:
+        """Raises ValueError if the slots of the last tokens of the text are not the last ones of their rows."""
+        if len(slots) != self.rows or not (slots % self.columns == self.columns - 1).all():
+            raise ValueError(
+                f"the last tokens of every sample must be those of its input {self.input!r}, so that this text can be "
+                "continued"
+            )
+
     def _prompt_ids(self) -> Int[Tensor, "b p"]:
         """Returns the ids of the prompts. Shorter prompts are padded with -1 at the start. Raises ValueError if a
         sample does not end with its text."""
-        chunks, n = self.planned.chunks[self.input], self.columns
+        chunks = self.planned.chunks[self.input]
         if chunks.slots is not None:
-            last = chunks.slots[chunks.counts.cumsum(0) - 1]
-            if len(last) != self.rows or not (last % n == n - 1).all():
-                raise ValueError(
-                    f"the last tokens of every sample must be those of its input {self.input!r}, so that this text can "
-                    "be continued"
-                )
+            self._check_last(chunks.slots[chunks.counts.cumsum(0) - 1])
         longest = int(self.counts.max())
         ids = torch.full((self.rows, longest), -1)
         ids[torch.arange(longest) >= longest - self.counts[:, None]] = chunks.values.flatten()
@@ -359,7 +362,12 @@ def text_set(model: Model, input: str, ids: Int[Tensor, "b n"], notes: Float[Ten
     tokens = Tokens(input=number, sample=sample, item=sample, position=position)
     if is_token.all():
         return SetPlan(tokens=tokens, chunks={input: Chunks(values=ids, index=torch.arange(n), counts=counts)})
+    return SetPlan(tokens=tokens, chunks={input: padded_chunks(ids, is_token)})
+
+
+def padded_chunks(ids: Int[Tensor, "b n"], is_token: Bool[Tensor, "b n"]) -> Chunks:
+    """Returns the chunks of rows that begin with padding."""
+    n, counts = ids.shape[1], is_token.sum(dim=1)
     slots = is_token.flatten().nonzero()[:, 0]
     index = (torch.arange(n) - (n - counts)[:, None])[is_token]
-    chunks = Chunks(values=ids[is_token], index=index, slots=slots, counts=counts)
-    return SetPlan(tokens=tokens, chunks={input: chunks})
+    return Chunks(values=ids[is_token], index=index, slots=slots, counts=counts)

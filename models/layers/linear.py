@@ -114,6 +114,13 @@ def linear(
     """
     if weight.numel() < LARGE or torch.is_grad_enabled() or x.numel() != weight.shape[1]:
         return F.linear(x, weight, bias)
+    return one_row(x, weight, bias)
+
+
+def one_row(
+    x: Float[Tensor, "*b d"], weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None
+) -> Float[Tensor, "*b v"]:
+    """Returns `F.linear` of one vector and a large matrix, by halves if that is faster."""
     if not x.is_cpu or x.dtype != torch.float32 or not x.is_contiguous() or not weight.is_contiguous():
         return F.linear(x, weight, bias)
     if torch.compiler.is_compiling() or not halves_are_faster(x.numel(), torch.get_num_threads()):

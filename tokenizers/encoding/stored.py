@@ -26,14 +26,8 @@ def make_encoding(
     `numbers`, and must be None for all other names. The ranks of a public encoding are downloaded if `trust` allows the
     host. Raises ValueError if the name is unknown, if `vocabulary` is missing, out of range or not allowed, and if a
     corpus or the ranks do not suffice."""
-    if name == "bpe":
-        if vocabulary is None:
-            raise ValueError("encoding: bpe needs vocabulary: the total number of ids (at least 257), such as 4096")
-        return train_bpe(map(well_formed, texts()), vocabulary)
-    if name == "numbers":
-        if vocabulary is None:
-            raise ValueError("encoding: numbers needs vocabulary: the number of ids, including the start token")
-        return NumberEncoding(vocabulary)
+    if name in ("bpe", "numbers"):
+        return _sized_encoding(name, vocabulary, texts)
     if vocabulary is not None:
         raise ValueError(f"vocabulary: {vocabulary} is for encoding: bpe or numbers only; {name!r} has its own")
     if name == "bytes":
@@ -41,6 +35,18 @@ def make_encoding(
     if name == "characters":
         return CharacterEncoding("".join(sorted(set(chain.from_iterable(map(well_formed, texts()))))))
     return TiktokenEncoding(name, trust)
+
+
+def _sized_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]]) -> Encoding:
+    """Returns an encoding with a number of ids that the YAML sets."""
+    what = (
+        "the total number of ids (at least 257), such as 4096"
+        if name == "bpe"
+        else "the number of ids, including the start token"
+    )
+    if vocabulary is None:
+        raise ValueError(f"encoding: {name} needs vocabulary: {what}")
+    return train_bpe(map(well_formed, texts()), vocabulary) if name == "bpe" else NumberEncoding(vocabulary)
 
 
 Id = Annotated[int, Field(ge=0, lt=MOST)]

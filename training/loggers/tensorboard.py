@@ -34,7 +34,8 @@ class TensorBoard(Logger):
             return
         if samples.text:
             self.board.add_text("sample", f"```\n{samples.text}\n```", step)
-        add_rows(self.board, samples.rows, step)
+        if samples.rows:
+            add_rows(self.board, samples.rows, step)
 
     def close(self) -> None:
         if self.board is not None:
