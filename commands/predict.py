@@ -123,6 +123,21 @@ def forecast(options: argparse.Namespace) -> int:
     return 0
 
 
+def rows_of_standard_input(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable[list[dict[str, Any]]]:
+    """Returns the rows of the samples on standard input, one group for each line."""
+    from ..experiment.run import check_predicts
+    from ..files.printing import say_aside
+
+    if len(pairs) > 1:
+        raise UsageError("--input - reads the samples from standard input; remove the other --input")
+    run.check_heads()
+    check_predicts(run, [], run.tasks)
+    if calibrated:
+        run.calibration()
+    say_aside(f"{run.name}; reading JSON lines from standard input")
+    return answered_lines(run, calibrated)
+
+
 def rows_of_inputs(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable[list[dict[str, Any]]]:
     """Returns the rows of the samples of --input in groups: the raw inputs and the answers. For `-`, each line of
     standard input is a group, which is answered before the next line is read."""
@@ -130,14 +145,7 @@ def rows_of_inputs(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable
     from ..files.printing import say_aside
 
     if "-" in pairs:
-        if len(pairs) > 1:
-            raise UsageError("--input - reads the samples from standard input; remove the other --input")
-        run.check_heads()
-        check_predicts(run, [], run.tasks)
-        if calibrated:
-            run.calibration()
-        say_aside(f"{run.name}; reading JSON lines from standard input")
-        return answered_lines(run, calibrated)
+        return rows_of_standard_input(pairs, run, calibrated)
     samples = parse_samples(pairs, run)
     check_predicts(run, [*samples[0]], run.tasks)
     say_aside(run.name)

@@ -149,6 +149,11 @@ class Collator:
         present = [name for name in self.choppers if name in item and (only is None or name in {*only, *targets})]
         if not training:
             return self._fitting({name: chopped(name, self.choppers[name], item[name]) for name in present}, key)
+        return self._fitting(self._augmented(item, present, index), key)
+
+    def _augmented(self, item: Mapping[str, Any], present: Sequence[str], index: SampleIndex) -> dict[str, Chunk]:
+        """Returns the chunks of a training sample: its inputs are augmented, and some are dropped at random."""
+        targets = self.inputs.targets
         random = np.random.default_rng(tuple(index))
         names = list(self.choppers)
         seeds = dict(zip(names, random.integers(SEEDS, size=len(names)).tolist()))
@@ -158,7 +163,7 @@ class Collator:
             if name not in dropped:
                 value = self.choppers[name].augment(item[name], random)
                 parts[name] = replace(chopped(name, self.choppers[name], value), seed=seeds[name])
-        return self._fitting(parts, key)
+        return parts
 
     def batch(self, samples: Sequence[Parts], rows: str = "packed", **fields: Any) -> Batch:
         """Returns chopped samples as a batch. `encoded` inputs form the set of the encoder, all other inputs the main
@@ -185,6 +190,9 @@ class Collator:
         unpredicted input fits, or if the sample has inputs of the encoder and none of these fits."""
         if not self.inputs.encoded and self.core + sum(chunk.count for chunk in parts.values()) <= self.context:
             return list(parts.items())
+        return self._shortened(parts, key)
+
+    def _shortened(self, parts: dict[str, Chunk], key: str) -> Parts:
         encoded = {name: chunk for name, chunk in parts.items() if name in self.inputs.encoded}
         others = {name: chunk for name, chunk in parts.items() if name not in self.inputs.encoded}
         kept = self._within(encoded, 0, self.encoder_context, key, "encoder's ")
@@ -198,11 +206,8 @@ class Collator:
             longest, limit = max(chunk.count for chunk in read.values()), f"the context of {self.context}"
             predicted = sum(chunk.count for chunk in kept.values())
             limit = f"{limit} minus its {predicted} predicted tokens" if kept else limit
-            raise DataError(
-                f"none of its inputs fits: {longest} tokens are more than {limit}; enlarge model.context, or shorten "
-                "the "
-                "samples"
-            )
+            advice = "enlarge model.context, or shorten the samples"
+            raise DataError(f"none of its inputs fits: {longest} tokens are more than {limit}; {advice}")
         return [(name, chunk) for name, chunk in parts.items() if name in kept]
 
     def _within(self, parts: dict[str, Chunk], core: int, context: int, key: str, owner: str = "") -> dict[str, Chunk]:

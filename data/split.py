@@ -468,6 +468,11 @@ def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) 
         return Weighted(samples.weights, rows)
     if not samples.mixture:
         return SimilarLengths(lambda: reader.lengths, budget) if budget else Shuffled(len(samples), rows)
+    return sampler_of_mixture(samples, reader, rows, budget)
+
+
+def sampler_of_mixture(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:
+    """Returns the sampler of a mixture. Raises DataError for a token budget."""
     if budget:
         raise DataError("a mixture needs samples_per_step instead of tokens_per_step")
     ranges = [samples.range_of(source.name) for source in samples.mixture]

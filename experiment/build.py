@@ -37,7 +37,7 @@ from ..models.model import Cores, Encoder, Model
 from ..models.transformer import Transformer
 from ..tasks.base import Task, head_of
 from ..tasks.judging import TrainingItems
-from ..tokenizers.base import Chopper, Part, RunPart, check_complete, no_run, readable
+from ..tokenizers.base import Chopper, Part, Preprocessor, Role, RunPart, check_complete, no_run, readable
 from ..training.accounting import fast_half, missing_compiler
 from ..training.checkpoints import CheckpointError
 from ..training.optimizers import Optimizer
@@ -81,6 +81,17 @@ def check_present(config: Config, dataset: SampleDataset) -> None:
             )
 
 
+def fit_chopper(
+    config: Config, owner: str, preprocessor: Preprocessor, role: Role, dataset: Dataset, folder: Path
+) -> None:
+    """Fit the chopper of an input on the training data of all inputs that share it, and save it in a folder."""
+    columns = [config.wiring.columns[input] for input in config.wiring.sharing(owner)]
+    try:
+        preprocessor.fit(partial(dataset.training_items, columns, preprocessor.fits_on), role).save(folder)
+    except ValueError as error:
+        raise ValueError(f"inputs.{owner}: {error}") from error
+
+
 def build_choppers(
     config: Config, assets: Path, dataset: Dataset | None = None, open_run: Callable[..., RunPart] = no_run
 ) -> dict[str, Chopper]:
@@ -94,19 +105,14 @@ def build_choppers(
     if dataset is not None and dataset.holds_samples and not assets.exists():
         check_columns(config, dataset)
         check_present(config, dataset)
-    columns, choppers = config.wiring.columns, {}
+    choppers = {}
     parts = {"open_run": open_run, "trust": config.trust, "cache": cache_folder()}
     roles = {name: replace(role, **parts) for name, role in config.wiring.roles.items()}
     for name, part in config.inputs.items():
         preprocessor, owner = part.of(part.target.Chopper)(), config.wiring.owners[name]
         check_complete(name, preprocessor)
         if dataset is not None and not (assets / owner).exists():
-            training_columns = [columns[input] for input in config.wiring.sharing(owner)]
-            items = partial(dataset.training_items, training_columns, preprocessor.fits_on)
-            try:
-                preprocessor.fit(items, roles[name]).save(assets / owner)
-            except ValueError as error:
-                raise ValueError(f"inputs.{owner}: {error}") from error
+            fit_chopper(config, owner, preprocessor, roles[name], dataset, assets / owner)
         choppers[name] = preprocessor.placed(preprocessor.load(assets / owner, roles[name]))
     return choppers
 
@@ -347,15 +353,12 @@ def open_split(
         return open_samples(config, dataset, split, choppers, tasks, say)
     data_choppers = {name: chopper for name, chopper in choppers.items() if name not in config.wiring.made}
     if len(data_choppers) != 1 or next(iter(data_choppers.values())).vocabulary is None:
-        raise DataError(
-            f"data set {dataset.name!r} is a text corpus: it needs one input of text, not {', '.join(data_choppers)}"
-        )
+        inputs = ", ".join(data_choppers)
+        raise DataError(f"data set {dataset.name!r} is a text corpus: it needs one input of text, not {inputs}")
     ((name, chopper),) = data_choppers.items()
     if chopper.axes:
-        raise DataError(
-            f"data set {dataset.name!r} is a text corpus, whose windows cannot be cut along the axis "
-            f"{chopper.axes[0]!r} of input {name!r}: write `use: text`"
-        )
+        reason = f"whose windows cannot be cut along the axis {chopper.axes[0]!r} of input {name!r}: write `use: text`"
+        raise DataError(f"data set {dataset.name!r} is a text corpus, {reason}")
     file = prepare(dataset, split, chopper.vocabulary, prepared_folder(dataset, chopper.vocabulary), progress=progress)
     window = window_of(config, tasks)
     return StreamSplit(

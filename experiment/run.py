@@ -488,10 +488,9 @@ def open_run(folder: Path, which: str = "best", device: str = "auto", trust: Tru
     state = load_weights(model, folder, step, choppers)
     missing = [name for name in state.missing if not name.startswith("heads.")]
     if missing:
-        say_aside(
-            f"{folder}: {listed(missing)} were missing in the imported directory and have random initial values; "
-            "outputs that depend on them are meaningless until they are trained"
-        )
+        state_of = "were missing in the imported directory and have random initial values"
+        note = "outputs that depend on them are meaningless until they are trained"
+        say_aside(f"{folder}: {listed(missing)} {state_of}; {note}")
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     return Run(
         folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers,
@@ -511,11 +510,9 @@ def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, C
     weight_bytes = (checkpoint.folder_of(folder, step) / "model.safetensors").stat().st_size
     parameters = width * (2 * width * depth + table_rows)
     if parameters > weight_bytes:
-        described = f"{folder / 'config.yaml'} describes a model of at least {parameters:,} parameters"
-        raise RunError(
-            f"{described}, but the weights of step {step} are only {weight_bytes:,} bytes; the configuration does not "
-            "belong to these weights"
-        )
+        model = f"{folder / 'config.yaml'} describes a model of at least {parameters:,} parameters"
+        weights = f"the weights of step {step} are only {weight_bytes:,} bytes"
+        raise RunError(f"{model}, but {weights}; the configuration does not belong to these weights")
 
 
 def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:

@@ -84,10 +84,8 @@ def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda te
     RunError if the run has no checkpoint."""
     steps = checkpoint.steps(folder)
     if not steps:
-        raise RunError(
-            f"{folder} has no checkpoint: its training failed, or ended before the first checkpoint. Train it with "
-            f"`{training_of(folder)}`"
-        )
+        reason = "its training failed, or ended before the first checkpoint"
+        raise RunError(f"{folder} has no checkpoint: {reason}. Train it with `{training_of(folder)}`")
     wanted, last = checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")
     if wanted in steps:
         return wanted
@@ -105,12 +103,17 @@ def valid_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
         checkpoint.read_state(folder, step)
         return step
     except checkpoint.CheckpointError as error:
-        for other in reversed(checkpoint.steps(folder)):
-            with suppress(checkpoint.CheckpointError):
-                checkpoint.read_state(folder, other)
-                say(f"{error}; the checkpoint of step {other} is used instead")
-                return other
-        raise
+        return other_step(folder, error, say)
+
+
+def other_step(folder: Path, error: checkpoint.CheckpointError, say: Callable[[str], None]) -> int:
+    """Returns the step of the newest undamaged checkpoint. Raises the error if there is none."""
+    for other in reversed(checkpoint.steps(folder)):
+        with suppress(checkpoint.CheckpointError):
+            checkpoint.read_state(folder, other)
+            say(f"{error}; the checkpoint of step {other} is used instead")
+            return other
+    raise error
 
 
 def check_assets(config: Config, assets: Path) -> None:
@@ -144,10 +147,9 @@ def load_weights(
     state = checkpoint.read_state(folder, step)
     for name, fingerprint in state.vocabularies.items():
         if fingerprints(choppers).get(name) != fingerprint:
-            raise RunError(
-                f"{folder}/assets/{name} (a vocabulary, or a run used as a part) changed since the checkpoint of "
-                f"step {step} was written; restore the old one, or start again with another out="
-            )
+            reason = f"changed since the checkpoint of step {step} was written"
+            advice = "restore the old one, or start again with another out="
+            raise RunError(f"{folder}/assets/{name} (a vocabulary, or a run used as a part) {reason}; {advice}")
     weights = checkpoint.read_part(folder, step, "model")
     if averaged:
         weights |= checkpoint.read_part(folder, step, "ema")

@@ -122,17 +122,22 @@ def without_targets(run: TrainedRun, samples: Samples) -> Samples:
 def check_samples(run: TrainedRun, names: Collection[str], tasks: Collection[str]) -> None:
     """Raises RunError if one of the names in samples is no input of the run, or an input that none of these tasks
     reads."""
-    inputs, targets = readable(run, tasks), {run.tasks[name].target: name for name in tasks}
+    inputs = readable(run, tasks)
+    if unread := [name for name in names if name not in inputs]:
+        raise not_read(run, unread[0], inputs, [run.tasks[name].target for name in tasks])
+
+
+def not_read(run: TrainedRun, name: str, inputs: Sequence[str], targets: Sequence[str]) -> RunError:
+    """Returns the error about a name that is none of the `inputs` from which `targets` are predicted."""
     possible = f"possible: {', '.join(inputs)}" if inputs else "it has no other inputs"
-    for name in (name for name in names if name not in inputs):
-        if name not in run.choppers:
-            raise RunError(f"{run.folder} has no input {name!r}; possible: {', '.join(inputs or run.choppers)}")
-        if name in targets:
-            raise RunError(
-                f"{run.folder} generates {name!r}, so the task cannot read it; {possible}. `chopmix generate` takes "
-                "the beginning of a text as --prompt"
-            )
-        raise RunError(f"{run.folder} does not read {name!r} to generate {' and '.join(targets)}; {possible}")
+    if name not in run.choppers:
+        return RunError(f"{run.folder} has no input {name!r}; possible: {', '.join(inputs or run.choppers)}")
+    if name in targets:
+        hint = "`chopmix generate` takes the beginning of a text as --prompt"
+        return RunError(f"{run.folder} generates {name!r}, so the task cannot read it; {possible}. {hint}")
+    return RunError(
+        f"{run.folder} does not read {name!r} to generate {' and '.join(dict.fromkeys(targets))}; {possible}"
+    )
 
 
 def report_missing(

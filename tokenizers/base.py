@@ -321,14 +321,16 @@ def with_offset(chunk: Chunk, chopper: Preprocessor) -> Chunk:
     """Returns the chunk with coordinates on the chopper's `coordinate_axes`: `chopper.offset` is added to the times. If
     `seconds` is not among the chopper's axes, a column with the value `offset` is appended. Returns the chunk unchanged
     if the offset is None, or if `seconds` is among the axes and the chunk has no coordinates."""
-    if chopper.offset is None:
-        return chunk
+    return chunk if chopper.offset is None else _moved(chunk, chopper, chopper.offset)
+
+
+def _moved(chunk: Chunk, chopper: Preprocessor, offset: float) -> Chunk:
     if SECONDS in chopper.axes:
         if chunk.coordinates is None:
             return chunk
-        shift = torch.tensor([chopper.offset if axis == SECONDS else 0.0 for axis in chopper.axes])
+        shift = torch.tensor([offset if axis == SECONDS else 0.0 for axis in chopper.axes])
         return replace(chunk, coordinates=chunk.coordinates + shift)
-    times = torch.full((chunk.count, 1), float(chopper.offset))
+    times = torch.full((chunk.count, 1), float(offset))
     return replace(chunk, coordinates=times if chunk.coordinates is None else torch.cat([chunk.coordinates, times], 1))
 
 

@@ -83,6 +83,9 @@ class TextChopper(IdChopper):
         A sequence of ids is returned unchanged, as a list."""
         if not self.marks or not isinstance(item, str):
             return super().encoded(item)
+        return self._with_marks(item)
+
+    def _with_marks(self, item: str) -> list[int]:
         ids: list[int] = []
         space = "[ ]?" if self.words else ""
         for number, part in enumerate(re.split(space + "(" + "|".join(map(re.escape, self.marks)) + ")", item)):

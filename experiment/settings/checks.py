@@ -154,10 +154,8 @@ def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Problems:
     for name, part in inputs.items():
         options = part.options
         if {"augment", "size", "fit_size"} <= options.keys() and options["augment"] and options["size"] is None:
-            message = (
-                "operates on batches of images of one shape: set 'size' too ('fit_size: pad' keeps the aspect ratio)"
-            )
-            yield ("inputs", name, "augment"), message
+            message = "operates on batches of images of one shape: set 'size' too"
+            yield ("inputs", name, "augment"), f"{message} ('fit_size: pad' keeps the aspect ratio)"
 
 
 def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]) -> Problems:
@@ -225,6 +223,13 @@ def tokens_are_hidden_once(needs: dict[str, Needs]) -> Problems:
                 yield ("tasks", name), f"{conflict}, or add a second input for one of them (same_as: {target})"
 
 
+def target_is_read(task: str, reader: str, column: str) -> tuple[tuple[str, ...], str]:
+    """Returns the problem that an input reads the column that a task predicts."""
+    advice = "remove the input, let it read another column (data.columns), or use a task that hides its target"
+    leak = f"is the column {column!r}, which the input {reader!r} reads: the model would see its target"
+    return ("tasks", task, "target"), f"{leak}; {advice}"
+
+
 def answers_are_not_read(
     inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data, needs: dict[str, Needs]
 ) -> Problems:
@@ -235,10 +240,7 @@ def answers_are_not_read(
     for name, task_needs in needs.items():
         columns = () if task_needs.hides else (*task_needs.columns,)
         for reader in [input for input in visible if data.column(input) in columns]:
-            column = data.column(reader)
-            advice = "remove the input, let it read another column (data.columns), or use a task that hides its target"
-            leak = f"is the column {column!r}, which the input {reader!r} reads: the model would see its target"
-            yield ("tasks", name, "target"), f"{leak}; {advice}"
+            yield target_is_read(name, reader, data.column(reader))
 
 
 def hidden_values_stay_hidden(wiring: Wiring) -> Problems:
@@ -249,10 +251,8 @@ def hidden_values_stay_hidden(wiring: Wiring) -> Problems:
             part = wiring.inputs[input]
             with suppress(ValueError, TypeError):  # inputs_can_be_built reports an input that cannot be built
                 if getattr(part.of(part.target.Chopper)(), "relative", False):
-                    message = (
-                        f"the task {name!r} predicts it, so its tokens must not depend on each other: relative: false"
-                    )
-                    yield ("inputs", input), message
+                    reason = f"the task {name!r} predicts it, so its tokens must not depend on each other"
+                    yield ("inputs", input), f"{reason}: relative: false"
 
 
 def time_is_kept(wiring: Wiring, model: Part) -> Problems:
@@ -377,16 +377,29 @@ def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Pa
         if entries is not None and not entries:
             yield (section,), "must name at least one"
         for name in entries or ():
-            if not (name.isidentifier() and name.isascii()):
-                yield (section, name), f"{name!r} is not a valid name: letters, digits and _ only, with a letter first"
+            if not is_identifier(name):
+                yield (section, name), f"{name!r} is not a valid name: {IDENTIFIER}"
             elif hasattr(owner, name) or hasattr(nn.ModuleDict, name):
                 yield (section, name), f"{name!r} is not a valid name: torch modules have an attribute of this name"
-    for name, part in (tasks or {}).items():
-        judges = part.options.get("metrics")
-        for judge in judges if isinstance(judges, Mapping) else ():
-            if not (judge.isidentifier() and judge.isascii()):
-                path = ("tasks", name, "metrics", judge)
-                yield path, f"{judge!r} is not a valid name: letters, digits and _ only, with a letter first"
+    judges = [
+        (name, judge) for name, part in (tasks or {}).items() for judge in mapping_of(part.options.get("metrics"))
+    ]
+    for name, judge in judges:
+        if not is_identifier(judge):
+            yield ("tasks", name, "metrics", judge), f"{judge!r} is not a valid name: {IDENTIFIER}"
+
+
+IDENTIFIER = "letters, digits and _ only, with a letter first"
+
+
+def is_identifier(name: str) -> bool:
+    """Returns whether a name is an identifier of ASCII characters."""
+    return name.isidentifier() and name.isascii()
+
+
+def mapping_of(value: Any) -> Mapping[str, Any]:
+    """Returns a mapping unchanged; an empty one for any other value."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def heads_divide(model: Part) -> Problems:
@@ -513,10 +526,15 @@ def steps_are_rows(
     """For a text corpus, `tokens_per_step` is a multiple of the tokens of a row, and `rows_per_micro_batch` is at most
     the rows of a step. A row has as many tokens as the longest window that a task reads, by default the context."""
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
-    if tokens is None or (data is not None and holds_samples(data)):
-        return
-    windows = [task_needs.window(context, encoder.context if encoder else 0) for task_needs in (needs or {}).values()]
-    context = max(windows, default=context)
+    if tokens is not None and (data is None or not holds_samples(data)):
+        windows = [
+            task_needs.window(context, encoder.context if encoder else 0) for task_needs in (needs or {}).values()
+        ]
+        yield from steps_are_windows(training, tokens, max(windows, default=context))
+
+
+def steps_are_windows(training: Training, tokens: int, context: int) -> Problems:
+    """A step of a text corpus consists of windows of `context` tokens."""
     below = tokens - tokens % context
     if below != tokens:
         multiples = " or ".join(str(size) for size in (below, below + context) if size)

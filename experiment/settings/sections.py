@@ -219,12 +219,15 @@ class Short(Choice):
         or invalid options, and for another value if the evaluator has no `short`."""
         if value is None or value is False or number(value) == 0:
             return None
+        return self._read_options(value)
+
+    def _read_options(self, value: Any) -> Part:
         if value is True or isinstance(value, Mapping):
-            return super().read({"use": self.name} | (dict(value) if isinstance(value, Mapping) else {}))
+            return Choice.read(self, {"use": self.name} | (dict(value) if isinstance(value, Mapping) else {}))
         _, evaluator = self.registry.find(self.name)
         if not evaluator.short:
             raise problem(f"must be true, false or a mapping of options, not {shown(value)}")
-        return super().read({"use": self.name, evaluator.short: value})
+        return Choice.read(self, {"use": self.name, evaluator.short: value})
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         _, evaluator = self.registry.find(self.name)

@@ -209,6 +209,9 @@ class _Parser:
             return self._index("axis", argument, self.axes, position)
         if field.name in ("input", "inputs"):
             return self._input(argument, position)
+        return self._number(field, name, argument, position)
+
+    def _number(self, field: Field, name: str, argument: Any, position: int) -> int | float:
         try:
             value = float(argument)
         except (ValueError, TypeError):

@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,12 +85,16 @@ class Graph:
         is_tensor = isinstance(edges, Tensor)
         if isinstance(edges, bool) or (is_tensor and edges.dtype == torch.bool and _fits(edges, query, key)):
             return edges
+        raise self._wrong_edges(edges, query, key)
+
+    def _wrong_edges(self, edges: Any, query: Node, key: Node) -> ValueError:
+        is_tensor = isinstance(edges, Tensor)
         returned = f"{edges.dtype} of shape {tuple(edges.shape)}" if is_tensor else repr(edges)
         if isinstance(query.sample, Tensor):
             expected = f"a bool tensor that broadcasts to the pairs of query and key, {_pairs(query, key)}"
         else:
             expected = "True or False"
-        raise ValueError(f"{type(self).__name__}.edge returned {returned}; expected: {expected}")
+        return ValueError(f"{type(self).__name__}.edge returned {returned}; expected: {expected}")
 
     def __and__(self, other: Graph) -> And:
         return And(self, other)

@@ -117,7 +117,12 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
     simple = _simple({Causal() if isinstance(p, Causal) and _in_order(keys, p.axis) else p for p in graph.parts()})
     if bias or simple is None:
         return None
-    (window, causal), sample = simple, keys.sample
+    return _plan_conjunction(*simple, queries, keys, device, dtype, dropout)
+
+
+def _plan_conjunction(window, causal, queries, keys, device, dtype, dropout) -> Layout | None:
+    """Returns the layout of a conjunction (see `_simple`)."""
+    sample = keys.sample
     one_sample = bool((sample == sample[:, :1]).all()) and bool((sample != PADDING).all())  # every row, no padding
     if keys.shape[1] != queries.shape[1]:
         step = queries.shape[1] == 1 and one_sample and not window

@@ -60,6 +60,11 @@ class Sampling:
         best = scores.gather(1, ids[:, None])  # NaN if one of the scores is NaN
         if self.temperature == 0:
             return ids.where(best[:, 0].abs() < torch.inf, -1)
+        return self._drawn(scores, best, uniform)
+
+    def _drawn(
+        self, scores: Float[Tensor, "b v"], best: Float[Tensor, "b 1"], uniform: Float[Tensor, "b"] | None
+    ) -> Int[Tensor, "b"]:
         relative = (scores.float() - best.float()) / self.temperature  # at most 0, so that exp cannot overflow
         probabilities = torch.softmax(self._filtered(relative), dim=-1)
         sums = probabilities.double().cumsum(-1)
@@ -127,14 +132,16 @@ class Streams:
         first = int(torch.randint(2**62, ())) if seed is None else seed
         return cls([seeded(first + row) for row in range(rows)])
 
+    def _several(self, counts: Sequence[int]) -> Float[Tensor, "m"]:
+        pairs = zip(counts, self.generators, strict=True)
+        parts = [torch.rand(count, generator=generator, dtype=torch.float64) for count, generator in pairs]
+        return torch.cat([torch.empty(0, dtype=torch.float64), *parts])
+
     def uniform(self, counts: Sequence[int] | None = None) -> Float[Tensor, "m"]:
         """Returns the next numbers, at least 0 and below 1: one for each row, or `counts[row]` for each row, in the
         order of the rows."""
         if counts is not None:
-            parts = [
-                torch.rand(n, generator=g, dtype=torch.float64) for n, g in zip(counts, self.generators, strict=True)
-            ]
-            return torch.cat([torch.empty(0, dtype=torch.float64), *parts])
+            return self._several(counts)
         if not self.ahead.shape[1]:
             rows = [torch.rand(AHEAD, generator=generator, dtype=torch.float64) for generator in self.generators]
             self.ahead = torch.stack(rows) if rows else self.ahead

@@ -174,7 +174,7 @@ class Session:
 
     def _dropped(self) -> bool:
         """Drops the columns that no later token reads from the cache. Returns whether there is then room."""
-        tokens = self._complete().tokens if self.cache is None else self.cache.tokens
+        tokens = self._planned().tokens if self.cache is None else self.cache.tokens
         kept = lasting(self.core.graphs, tokens).any(dim=0).nonzero()[:, 0]
         has_room = len(kept) < self.model.context
         if has_room and self.cache is not None:
@@ -184,7 +184,7 @@ class Session:
     def _forward(self) -> Tensor:
         """Returns the scores after the last column. Runs the core's forward pass over all columns that are not
         processed yet; without a cache, over all columns."""
-        planned = self._complete() if self.cache is None else self._pending()
+        planned = self._planned() if self.cache is None else self._pending()
         options = {"dtype": self.dtype, "device": self.device}
         planned = self.model.plan_inputs(planned, **options)
         if self.cached and self.cache is None:
@@ -233,11 +233,13 @@ class Session:
         """Returns a `SetPlan` with the appended tokens that are not processed yet."""
         return SetPlan(tokens=self._tokens(self.processed), chunks={self.input: self._appended(self.processed)})
 
+    def _planned(self) -> SetPlan:
+        """Returns the set with all columns."""
+        return self.planned if self.columns == self.planned.tokens.shape[1] else self._complete()
+
     def _complete(self) -> SetPlan:
         """Returns the set of the prompts, with all appended tokens at the end of its rows."""
         planned, (b, n), end = self.planned, self.planned.tokens.shape, self.columns
-        if end == n:
-            return planned
 
         def moved(slots: Tensor) -> Tensor:
             """Returns the numbers of the same slots in the longer rows."""

@@ -100,11 +100,15 @@ def load_encoding(folder: Path, trust: Trust = NOTHING) -> Encoding:
 
 def _encoding_of(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
     """Returns the encoding of a record and the other files in its folder."""
+    is_characters = parts.name == "characters"
+    encoding = CharacterEncoding(parts.symbols) if is_characters else _other_encoding(folder, parts, trust)
+    return Extended(encoding, parts.own) if parts.own else encoding
+
+
+def _other_encoding(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
     frame = {name: value for name, value in parts.frame.model_dump().items() if value is not None}
     if parts.name == "bpe":
         encoding: Encoding = bpe_of(folder / "ranks.tiktoken", parts.pattern)
-    elif parts.name == "characters":
-        encoding = CharacterEncoding(parts.symbols)
     elif parts.name == "numbers":
         encoding = NumberEncoding(parts.vocabulary or 0, parts.start, frame)
     elif parts.name == "directory":
@@ -112,7 +116,7 @@ def _encoding_of(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
     else:
         encoding = make_encoding(parts.name, None, lambda: (), trust)
         encoding.frame = frame
-    return Extended(encoding, parts.own) if parts.own else encoding
+    return encoding
 
 
 def bpe_of(file: Path, pattern: str | None) -> BpeEncoding:
