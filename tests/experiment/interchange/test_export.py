@@ -1,5 +1,5 @@
-"""`chopmix export`: an imported directory comes back bit for bit; a run trained here is loaded by transformers to
-equal outputs."""
+"""`chopmix export` returns an imported directory bit for bit, and transformers computes equal outputs with a run that
+was trained here."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ from tokenizers import Tokenizer
 TEXTS = ["def chop(mix):\n    return  mix\n", "chops and mixes, 1234 of them", "Käse"]
 
 
-def saved(folder: Path, model: torch.nn.Module, **options) -> None:
+def save(folder: Path, model: torch.nn.Module, **options) -> None:
     shaken(model).save_pretrained(folder, **options)
 
 
@@ -72,17 +72,17 @@ DIRECTORIES = {
     **{f"gpt2-{name}": lambda folder, name=name: gpt2(folder, **SHAPES[name]) for name in SHAPES},
     "gpt2-bfloat16": lambda folder: gpt2(folder, torch.bfloat16),
     "gpt2-float64": lambda folder: gpt2(folder, torch.float64),
-    "bert": lambda folder: saved(folder, bert()),
-    "bert-segments": lambda folder: saved(folder, bert(type_vocab_size=1)),
-    "bert-half": lambda folder: saved(folder, bert().half()),
-    "roberta": lambda folder: saved(folder, roberta()),
-    "roberta-padding": lambda folder: saved(folder, roberta(pad_token_id=5)),
-    "llama": lambda folder: saved(folder, llama()),
-    "llama-tied": lambda folder: saved(
+    "bert": lambda folder: save(folder, bert()),
+    "bert-segments": lambda folder: save(folder, bert(type_vocab_size=1)),
+    "bert-half": lambda folder: save(folder, bert().half()),
+    "roberta": lambda folder: save(folder, roberta()),
+    "roberta-padding": lambda folder: save(folder, roberta(pad_token_id=5)),
+    "llama": lambda folder: save(folder, llama()),
+    "llama-tied": lambda folder: save(
         folder, llama(tie_word_embeddings=True, num_key_value_heads=2), max_shard_size="20KB"
     ),
-    "t5-1.0": lambda folder: saved(folder, t5("1.0", num_decoder_layers=3)),
-    "t5-1.1": lambda folder: saved(folder, t5("1.1")),
+    "t5-1.0": lambda folder: save(folder, t5("1.0", num_decoder_layers=3)),
+    "t5-1.1": lambda folder: save(folder, t5("1.1")),
     **{f"ast-{name}": lambda folder, name=name: ast(folder, ASTS[name]) for name in ASTS},
     **{f"decision-{name}": lambda folder, name=name: decision(folder, DECISIONS[name]) for name in DECISIONS},
     **{name: lambda folder, name=name: tuned(folder, name) for name in VITS},
@@ -90,18 +90,18 @@ DIRECTORIES = {
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+    weights: dict[str, torch.Tensor] = {}
     for file in folder.glob("*.safetensors"):
-        found |= load_file(file)
-    return found
+        weights |= load_file(file)
+    return weights
 
 
-def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """The same names, types, shapes and bits."""
-    assert sorted(found) == sorted(expected)
+def assert_same(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Both have the same names, types, shapes and bits."""
+    assert sorted(weights) == sorted(expected)
     for name, value in expected.items():
-        assert found[name].dtype == value.dtype and found[name].shape == value.shape, name
-        assert torch.equal(found[name].view(torch.uint8), value.contiguous().view(torch.uint8)), name
+        assert weights[name].dtype == value.dtype and weights[name].shape == value.shape, name
+        assert torch.equal(weights[name].view(torch.uint8), value.contiguous().view(torch.uint8)), name
 
 
 @pytest.mark.parametrize("name", DIRECTORIES)
@@ -123,17 +123,17 @@ def published(tmp_path_factory) -> Path:
     return folder
 
 
-def decided(folder: Path, generator: torch.Generator) -> torch.Tensor:
-    """What transformers' decision transformer predicts, all together."""
+def decision_outputs(folder: Path, generator: torch.Generator) -> torch.Tensor:
+    """The states, actions and returns that transformers' decision transformer predicts, in one tensor."""
     model = transformers.DecisionTransformerModel.from_pretrained(folder).eval()
     states, actions, to_go = (torch.randn(1, 8, size, generator=generator) for size in (3, 1, 1))
-    found = model(states=states, actions=actions, rewards=to_go, returns_to_go=to_go, timesteps=torch.arange(8)[None],
-                  attention_mask=torch.ones(1, 8))  # fmt: skip
-    return torch.cat([found.state_preds, found.action_preds, found.return_preds], -1)
+    output = model(states=states, actions=actions, rewards=to_go, returns_to_go=to_go, timesteps=torch.arange(8)[None],
+                   attention_mask=torch.ones(1, 8))  # fmt: skip
+    return torch.cat([output.state_preds, output.action_preds, output.return_preds], -1)
 
 
 def outputs(kind: str, folder: Path) -> torch.Tensor:
-    """What transformers, or timm, makes of a directory."""
+    """The outputs of a directory's model in transformers, or in timm."""
     generator = torch.Generator().manual_seed(0)
     if kind == "vit":
         config = json.loads((folder / "config.json").read_text())
@@ -142,36 +142,36 @@ def outputs(kind: str, folder: Path) -> torch.Tensor:
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()(torch.rand(2, 3, 16, 16, generator=generator))
     if kind == "decision":
-        return decided(folder, generator)
+        return decision_outputs(folder, generator)
     auto = {"bert": "MaskedLM", "roberta": "MaskedLM", "t5": "Seq2SeqLM", "whisper": "SpeechSeq2Seq",
             "ast": "AudioClassification"}.get(kind, "CausalLM")  # fmt: skip
-    model, told = getattr(transformers, f"AutoModelFor{auto}").from_pretrained(folder, output_loading_info=True)
-    assert not any(told[each] for each in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    model, loading = getattr(transformers, f"AutoModelFor{auto}").from_pretrained(folder, output_loading_info=True)
+    assert not any(loading[each] for each in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     ids = torch.randint(5, 29, (2, 9), generator=generator)
-    given = {
+    inputs = {
         "whisper": {"input_features": torch.rand(2, 80, 50, generator=generator), "decoder_input_ids": ids},
         "ast": {"input_values": torch.rand(2, 32, 16, generator=generator)},
         "t5": {"input_ids": ids, "decoder_input_ids": ids},
     }.get(kind, {"input_ids": ids})
-    return model.eval()(**given).logits
+    return model.eval()(**inputs).logits
 
 
 KINDS = ("ast", "bert", "decision", "gpt2", "llama", "roberta", "t5", "vit", "whisper")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_trained_here_is_loaded_to_equal_outputs(kind, published, tmp_path):
-    """As if it had been fine-tuned: without what the import has kept, from its YAML, its weights and its
-    vocabulary alone."""
+def test_an_exported_run_has_the_same_outputs_in_transformers(kind, published, tmp_path):
+    """The export reads only the YAML, the weights and the vocabulary, as of a fine-tuned run: the files that the
+    import has kept are deleted first."""
     import_directory(published / kind, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "imported")
     run = load_run(tmp_path / "run", device="cpu")
     with torch.no_grad():
         expected = outputs(kind, published / kind)
-        said = export_directory(run, tmp_path / "back")
-        found = outputs(kind, tmp_path / "back")
-    assert "config.json" in said
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+        report = export_directory(run, tmp_path / "back")
+        exported = outputs(kind, tmp_path / "back")
+    assert "config.json" in report
+    torch.testing.assert_close(exported, expected, rtol=1e-4, atol=1e-6)
     import_directory(tmp_path / "back", tmp_path / "again")
     again = load_run(tmp_path / "again", device="cpu")
     assert_same(again.model.state_dict(), run.model.state_dict())
@@ -189,13 +189,13 @@ def test_every_architecture_is_exported(published):
     assert {kind for each in architectures() for kind in each.kinds} == set(importers()) - {TIMM}
 
 
-def test_a_model_without_its_head_comes_back_without(tmp_path):
+def test_a_model_without_a_head_is_exported_without_a_head(tmp_path):
     transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(tmp_path / "bare")
     import_directory(tmp_path / "bare", tmp_path / "run")
-    said = export_directory(load_run(tmp_path / "run", device="cpu"), tmp_path / "back")
-    assert "not written, since untrained: heads.mlm." in said
-    found = {name.removeprefix("bert."): value for name, value in tensors(tmp_path / "back").items()}
-    assert_same(found, {name: value for name, value in tensors(tmp_path / "bare").items() if "pooler" not in name})
+    report = export_directory(load_run(tmp_path / "run", device="cpu"), tmp_path / "back")
+    assert "not written, since untrained: heads.mlm." in report
+    weights = {name.removeprefix("bert."): value for name, value in tensors(tmp_path / "back").items()}
+    assert_same(weights, {name: value for name, value in tensors(tmp_path / "bare").items() if "pooler" not in name})
 
 
 TINY = """
@@ -209,7 +209,7 @@ ROTARY = "position: {use: rotary}, block: {norm: rms_norm, bias: false, feed_for
 
 
 def trained(tmp_path, monkeypatch, text: str = "", model: str = "position: null", head: str = "tied"):
-    """A run of one step, from its start on."""
+    """A run that is trained for one step, without imported weights."""
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("\n".join(TEXTS) * 60)
     (tmp_path / "texts" / "b.txt").write_text("def mix():\n    return 12\n" * 60)
@@ -222,7 +222,7 @@ def trained(tmp_path, monkeypatch, text: str = "", model: str = "position: null"
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_what_was_trained_from_its_start_writes_the_same_text(kind, tmp_path, monkeypatch, capsys):
+def test_an_exported_run_generates_the_same_text_in_transformers(kind, tmp_path, monkeypatch, capsys):
     options = {"gpt2": {"head": "tied"}, "llama": {"text": ", position: null", "model": ROTARY, "head": "unembedding"}}[
         kind
     ]
@@ -230,15 +230,15 @@ def test_what_was_trained_from_its_start_writes_the_same_text(kind, tmp_path, mo
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "theirs"), "--device", "cpu"]) == 0
     assert "tokenizer.json" in capsys.readouterr().out
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "theirs")
-    own = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")
     assert (
         main(["generate", str(tmp_path / "run"), "--prompt", "def mix", "--temperature", "0", "--max-tokens", "9"]) == 0
     )
-    given = torch.tensor([own("def mix").input_ids])
+    prompt = torch.tensor([tokenizer("def mix").input_ids])
     ids = model.generate(
-        given, attention_mask=torch.ones_like(given), max_new_tokens=9, do_sample=False, pad_token_id=0
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=9, do_sample=False, pad_token_id=0
     )[0]
-    assert capsys.readouterr().out == own.decode(ids, skip_special_tokens=True) + "\n"
+    assert capsys.readouterr().out == tokenizer.decode(ids, skip_special_tokens=True) + "\n"
 
 
 @pytest.mark.parametrize("model, head, message", [
@@ -248,15 +248,15 @@ def test_what_was_trained_from_its_start_writes_the_same_text(kind, tmp_path, mo
     ("attention: causal & same_sample & window(8)", "tied", "model.attention is 'causal & same_sample & window"),
     ("block: {query_key_norm: layer_norm}", "tied", "model.block.query_key_norm"),
 ])  # fmt: skip
-def test_what_is_no_published_architecture_is_refused(tmp_path, monkeypatch, model, head, message):
+def test_a_model_of_no_published_architecture_is_refused(tmp_path, monkeypatch, model, head, message):
     run = trained(tmp_path, monkeypatch, model=model, head=head)
-    with pytest.raises(RunError, match="cannot be exported") as told:
+    with pytest.raises(RunError, match="cannot be exported") as error:
         export_directory(run, tmp_path / "theirs")
-    assert message in str(told.value) and not (tmp_path / "theirs").exists()
+    assert message in str(error.value) and not (tmp_path / "theirs").exists()
 
 
 @pytest.mark.parametrize("name", ["\0", "\ud800", "a" * 300])
-def test_a_name_that_no_folder_can_have(published, tmp_path, capsys, name):
+def test_a_name_that_no_folder_can_have_is_refused(published, tmp_path, capsys, name):
     for words in (["import", str(published / "gpt2"), str(tmp_path / "run")], ["export", str(tmp_path / "run")]):
         wrong = [*words[:2], f"{tmp_path}/{name}"]
         assert main(wrong) == 1
@@ -265,14 +265,16 @@ def test_a_name_that_no_folder_can_have(published, tmp_path, capsys, name):
 
 
 @pytest.mark.parametrize("name", ["x.onnx", "model.SAFETENSORS", "x.gguf", "v1.5.pt"])
-def test_a_model_file_is_not_what_is_written(tmp_path, capsys, name):
+def test_an_export_to_one_model_file_is_refused(tmp_path, capsys, name):
     assert main(["export", "runs/x", str(tmp_path / name)]) == 2
-    told = f"`chopmix export` does not write .{name.rpartition('.')[2].lower()} files. It writes a Hugging Face model"
-    assert told in (said := capsys.readouterr().err) and f"such as {tmp_path / name.rpartition('.')[0]}" in said
+    expected = (
+        f"`chopmix export` does not write .{name.rpartition('.')[2].lower()} files. It writes a Hugging Face model"
+    )
+    assert expected in (error := capsys.readouterr().err) and f"such as {tmp_path / name.rpartition('.')[0]}" in error
     assert not [*tmp_path.iterdir()]
 
 
-def test_refusals(published, tmp_path):
+def test_full_folders_unknown_encodings_and_unknown_tasks_are_refused(published, tmp_path):
     import_directory(published / "gpt2", tmp_path / "run")
     run = load_run(tmp_path / "run", device="cpu")
     (tmp_path / "full").mkdir()
@@ -292,7 +294,7 @@ def test_refusals(published, tmp_path):
         architecture_of(run)
 
 
-def test_a_disk_that_safetensors_finds_full_keeps_nothing_of_an_import_or_an_export(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_leaves_no_folder_of_an_import_or_an_export(tmp_path, monkeypatch, capsys):
     gpt2(tmp_path / "theirs", **next(iter(SHAPES.values())))
     import_directory(tmp_path / "theirs", tmp_path / "run")
     run = load_run(tmp_path / "run", device="cpu")
@@ -324,10 +326,10 @@ def test_a_table_of_names_is_read_in_both_directions():
         "pooler.bias": two[1],
         "x": two[1],
     }
-    found = translate(table, theirs)
-    assert sorted(found.tensors) == ["a.3.weight", "b.3.weight", "core.norm.weight"]
-    assert found.unknown == ["x"] and found.ignored_tensors == ["pooler.bias"]
-    back = translate(table, found.tensors, back=True)
+    ours = translate(table, theirs)
+    assert sorted(ours.tensors) == ["a.3.weight", "b.3.weight", "core.norm.weight"]
+    assert ours.unknown == ["x"] and ours.ignored_tensors == ["pooler.bias"]
+    back = translate(table, ours.tensors, back=True)
     assert sorted(back.tensors) == ["model.fused.3.weight", "norm.weight"] and torch.equal(
         back.tensors["model.fused.3.weight"], two[0]
     )
@@ -351,14 +353,14 @@ ENCODINGS = {
 
 @pytest.fixture(scope="module")
 def coders(tmp_path_factory) -> dict[str, transformers.PreTrainedTokenizerFast]:
-    """As transformers reads the files."""
-    made = {}
+    """The exported tokenizers, as transformers reads their files."""
+    tokenizers = {}
     for name, encoding in ENCODINGS.items():
         folder = tmp_path_factory.mktemp("vocabulary")
         for file, content in tokenizer_files(encoding, Path("nowhere")).items():
             (folder / file).write_text(json.dumps(content))
-        made[name] = transformers.AutoTokenizer.from_pretrained(folder)
-    return made
+        tokenizers[name] = transformers.AutoTokenizer.from_pretrained(folder)
+    return tokenizers
 
 
 @settings(max_examples=200, deadline=None)
@@ -377,7 +379,7 @@ def test_a_vocabulary_gives_the_same_ids(coders, text):
         assert coder.encode(known) == [*encoding.before, *ids, *encoding.after]
 
 
-def test_the_text_of_the_mask_is_the_mask(coders):
+def test_the_text_of_the_mask_is_encoded_as_the_mask_token(coders):
     coder = coders["with a mask"]
     assert coder.mask_token == "<|mask|>"
     assert coder("a<|mask|>", add_special_tokens=False).input_ids[-1] == coder.mask_token_id
@@ -388,6 +390,6 @@ def test_a_directorys_vocabulary_keeps_its_ids(tmp_path):
     from chopmix.tokenizers.encoding.directory import DirectoryEncoding
 
     encoding = Extended(DirectoryEncoding(unigram().to_str(), 0, {"end": 1}), ["mask"])
-    found = Tokenizer.from_str(json.dumps(tokenizer_files(encoding, tmp_path)["tokenizer.json"]))
-    assert found.token_to_id("<|mask|>") == encoding.roles["mask"]
-    assert found.encode("the cats", add_special_tokens=False).ids == encoding.encode("the cats")
+    exported = Tokenizer.from_str(json.dumps(tokenizer_files(encoding, tmp_path)["tokenizer.json"]))
+    assert exported.token_to_id("<|mask|>") == encoding.roles["mask"]
+    assert exported.encode("the cats", add_special_tokens=False).ids == encoding.encode("the cats")
