@@ -1,4 +1,4 @@
-"""Published directories that would take all memory or all time: each is refused, or its texts are, in a sentence."""
+"""Published directories that would use all memory or all time are refused with a message, or their texts are."""
 
 import json
 import re
@@ -19,14 +19,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 SPECIAL = ["<pad>", "</s>", "<extra_id_1>", "<extra_id_0>"]
 
 
-def hostile(pattern: str) -> Tokenizer:
-    """A byte-level tokenizer that cuts by a regular expression."""
+def hostile_tokenizer(pattern: str) -> Tokenizer:
+    """A byte-level tokenizer that splits texts by a regular expression."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE({name: id for id, name in enumerate([*SPECIAL, *letters])}, []))
+    tokenizer = Tokenizer(models.BPE({name: id for id, name in enumerate([*SPECIAL, *letters])}, []))
     cut = pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)
-    made.pre_tokenizer, made.decoder = pre_tokenizers.Sequence([*cut]), decoders.ByteLevel()
-    made.add_special_tokens(SPECIAL)
-    return made
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Sequence([*cut]), decoders.ByteLevel()
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
 
 
 BAD = "a" * 40 + "!"
@@ -44,23 +44,23 @@ def run(tmp_path_factory):
     )  # fmt: skip
     torch.manual_seed(0)
     transformers.T5ForConditionalGeneration(config).save_pretrained(folder / "theirs")
-    hostile("(a|a)*$").save(str(folder / "theirs" / "tokenizer.json"))
+    hostile_tokenizer("(a|a)*$").save(str(folder / "theirs" / "tokenizer.json"))
     import_directory(folder / "theirs", folder / "run")
     return folder / "run"
 
 
-def test_a_text_that_the_tokenizer_cannot_cut_is_told(run, capfd):
+def test_a_text_that_the_tokenizer_cannot_tokenize_is_an_error(run, capfd):
     assert main(["generate", str(run), "--input", f"source={BAD}", "--max-tokens", "2"]) == 2
-    said = capfd.readouterr()
+    printed = capfd.readouterr()
     assert (
-        said.out == ""
-        and said.err.startswith("source: the tokenizer cannot tokenize the text 'aaaa")
-        and "\n" not in said.err[:-1]
+        printed.out == ""
+        and printed.err.startswith("source: the tokenizer cannot tokenize the text 'aaaa")
+        and "\n" not in printed.err[:-1]
     )
     assert main(["generate", str(run), "--input", "source=aab", "--max-tokens", "2"]) == 0
 
 
-def test_it_is_a_bad_sample_of_training(run, tmp_path, monkeypatch, capfd):
+def test_a_text_that_the_tokenizer_cannot_tokenize_is_a_bad_sample_of_a_training(run, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(coder_process, "SECONDS", 0.5)
     texts = ["ab", "ba", BAD, *("abc"[: n % 3 + 1] for n in range(12))]
@@ -79,12 +79,12 @@ def test_it_is_a_bad_sample_of_training(run, tmp_path, monkeypatch, capfd):
     }  # fmt: skip
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
     assert main(["train", str(tmp_path / "x.yaml")]) == 0, capfd.readouterr().err
-    said = capfd.readouterr().err
-    assert re.search("train: sample 'line 3' is bad and .*: the tokenizer cannot tokenize the text 'aaaa", said)
-    assert "panicked" not in said and "done: " in said
+    output = capfd.readouterr().err
+    assert re.search("train: sample 'line 3' is bad and .*: the tokenizer cannot tokenize the text 'aaaa", output)
+    assert "panicked" not in output and "done: " in output
 
 
-def test_the_file_of_a_tokenizer_has_a_limit(tmp_path, run):
+def test_a_tokenizer_file_that_is_too_large_is_refused(tmp_path, run):
     folder = tmp_path / "theirs"
     folder.mkdir()
     for name in ("config.json", "model.safetensors"):
@@ -100,8 +100,8 @@ def imported(source, folder):
 
 
 @pytest.mark.system
-def test_a_vocabulary_of_numbers_takes_nothing(tmp_path):
-    """A config.json may say that there are 16 million ids."""
+def test_a_config_with_too_many_ids_is_refused_without_memory(tmp_path):
+    """The config.json has a vocabulary of 16 million ids, the weights have 61."""
     import transformers
 
     config = transformers.LlamaConfig(vocab_size=61, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
@@ -109,9 +109,9 @@ def test_a_vocabulary_of_numbers_takes_nothing(tmp_path):
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "theirs")
     file = tmp_path / "theirs" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 2**24}))
-    found = measured(imported, tmp_path / "theirs", tmp_path / "run")
-    assert found.error.startswith("RunError: ") and "has shape (61, 16), expected (16777216, 16)" in found.error
-    assert found.mib < 200 and found.seconds < 10
+    result = measured(imported, tmp_path / "theirs", tmp_path / "run")
+    assert result.error.startswith("RunError: ") and "has shape (61, 16), expected (16777216, 16)" in result.error
+    assert result.mib < 200 and result.seconds < 10
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_vocabulary_of_numbers_takes_nothing(tmp_path):
     [({"num_classes": 2**24}, "16,777,216 classes, but no tensor of its weights has more than 768 rows"),
      ({"model_args": {"depth": 1000}}, "1,000 layers, but the weights have only 152 tensors")],
 )  # fmt: skip
-def test_a_vision_transformer_that_says_that_it_is_large_takes_nothing(tmp_path, changes, message):
+def test_a_vision_transformer_larger_than_its_weights_is_refused(tmp_path, changes, message):
     import timm
     from safetensors.torch import save_file
 
@@ -132,9 +132,9 @@ def test_a_vision_transformer_that_says_that_it_is_large_takes_nothing(tmp_path,
         import_directory(tmp_path, tmp_path / "run")
 
 
-def test_the_pattern_of_a_run_is_one_of_ours(tmp_path):
-    known = {"name": "bpe", "fingerprint": "0", "pattern": "(a|a)*$"}
-    (tmp_path / "encoding.json").write_text(json.dumps(known))
+def test_an_unknown_pattern_in_the_encoding_of_a_run_is_refused(tmp_path):
+    encoding = {"name": "bpe", "fingerprint": "0", "pattern": "(a|a)*$"}
+    (tmp_path / "encoding.json").write_text(json.dumps(encoding))
     (tmp_path / "ranks.tiktoken").write_text("")
     with pytest.raises(DataError, match="its pattern is not one of chopmix's"):
         load_encoding(tmp_path)

@@ -1,5 +1,5 @@
-"""transformers' Audio Spectrogram Transformer: its features, its patches and its logits from the same weights;
-refusals."""
+"""An imported Audio Spectrogram Transformer computes the features, patches and logits of transformers; a model that
+differs is refused."""
 
 import json
 
@@ -55,9 +55,8 @@ def read(run, sounds) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_logits_are_transformers(tmp_path, case):
-    """Sounds shorter than a window, shorter and longer than the model's length; in float64 the spectrogram is
-    theirs."""
+def test_logits_equal_transformers(tmp_path, case):
+    """Sounds are shorter and longer than the length of the model."""
     model, features = directory(tmp_path / "ast", CASES[case])
     assert "AST" in import_directory(tmp_path / "ast", tmp_path / "run")
     run = load_run(tmp_path / "run")
@@ -65,11 +64,11 @@ def test_logits_are_transformers(tmp_path, case):
     values = features([sound.numpy() for sound in sounds], sampling_rate=16_000, return_tensors="pt")["input_values"]
     with torch.inference_mode():
         expected = model(values).logits
-    found = read(run, sounds)
-    assert (found - expected).abs().max() / expected.abs().max() < 1e-5
+    logits = read(run, sounds)
+    assert (logits - expected).abs().max() / expected.abs().max() < 1e-5
 
 
-def test_an_imported_model_predicts_its_words(tmp_path):
+def test_an_imported_model_predicts_the_names_of_its_classes(tmp_path):
     directory(tmp_path / "ast", {})
     import_directory(tmp_path / "ast", tmp_path / "run")
     answer = load_run(tmp_path / "run").predict([{"sound": (clip(8000).numpy(), 8000)}])[0]["label"]
@@ -95,18 +94,18 @@ def test_what_is_not_reproduced_is_refused(tmp_path, options, message):
         import_directory(tmp_path / "ast", tmp_path / "run")
 
 
-def test_features_are_kaldis():
-    """Every frame of torchaudio's Kaldi spectrogram, as transformers' feature extractor takes it."""
+def test_features_equal_kaldis():
+    """Every frame equals that of transformers' feature extractor, which uses torchaudio's Kaldi spectrogram."""
     chopper = AudioPatchesChopper(rate=16_000, mels=128, length=100, patch_size=10)
     sound = clip(12_345)
     extractor = ASTFeatureExtractor(num_mel_bins=128, max_length=100, do_normalize=False)
     expected = extractor(sound.numpy(), sampling_rate=16_000, return_tensors="pt")["input_values"][0]
-    found = chopper.spectrum()(chopper.chop(sound).values)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    assert not found[-20:].any() and found[:70].all()
+    spectrum = chopper.spectrum()(chopper.chop(sound).values)
+    torch.testing.assert_close(spectrum, expected, rtol=1e-5, atol=1e-5)
+    assert not spectrum[-20:].any() and spectrum[:70].all()
 
 
-def test_patches_are_a_convolutions():
+def test_patches_equal_those_of_a_convolution():
     torch.manual_seed(0)
     convolution = torch.nn.Conv2d(1, 24, 16, stride=10)
     tokenizer, frames = AudioPatchesTokenizer(CHOPPER, 24, 512, position=None), (57, 26, 16)
@@ -116,14 +115,14 @@ def test_patches_are_a_convolutions():
     lengths = torch.tensor([(columns - 1) * 10 + 16 for _, columns in grids])
     counts = torch.tensor([rows * columns for rows, columns in grids])
     whole = torch.cat([each[:length] for each, length in zip(spectrograms, lengths)])
-    found = tokenizer.patches(whole, lengths, place, counts) @ convolution.weight.flatten(1).T + convolution.bias
+    vectors = tokenizer.patches(whole, lengths, place, counts) @ convolution.weight.flatten(1).T + convolution.bias
     expected = [convolution(each.T[None, None]).flatten(2)[0].T for each in spectrograms]
-    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(vectors, torch.cat(expected), rtol=1e-4, atol=1e-5)
 
 
 @given(st.integers(1, 40_000), st.sampled_from([None, 16, 64, 200]), st.integers(1, 16))
 @settings(max_examples=40, deadline=None)
-def test_every_clip_is_whole_patches(samples, length, stride):
+def test_every_clip_is_chopped_into_whole_patches(samples, length, stride):
     chopper = AudioPatchesChopper(rate=16_000, mels=48, length=length, stride=stride)
     piece = chopper.chop(clip(samples))
     rows, columns = chopper.rows, piece.count // chopper.rows
@@ -133,8 +132,8 @@ def test_every_clip_is_whole_patches(samples, length, stride):
     assert piece.coordinates[-1, 1].item() == pytest.approx(((columns - 1) * stride + 15) * 0.01 + 0.025, abs=1e-3)
 
 
-def test_clips_of_a_batch_do_not_touch():
-    """Clips of different lengths cost what they last, and each reads as it does alone; positions are the grid's."""
+def test_clips_of_a_batch_do_not_change_each_other():
+    """Each clip has as many vectors as its length needs, with the same values as alone."""
     torch.manual_seed(0)
     model = AudioPatchesTokenizer(CHOPPER, 16, 512)
     sounds = [clip(9000), clip(300, 1), clip(5555, 2)]
@@ -149,7 +148,7 @@ def test_clips_of_a_batch_do_not_touch():
     assert len(together) == sum(CHOPPER.count(s) for s in sounds)
 
 
-def test_statistics_are_the_training_datas():
+def test_statistics_are_computed_from_the_training_data():
     sounds = [(clip(9000, n).numpy() * (n + 1), 16_000) for n in range(3)]
     fitted = CHOPPER.fit(lambda: iter(sounds), Role())
     values = torch.cat([fitted.spectrum()(fitted.chop(fitted.decode(s)).values) for s in sounds])
@@ -164,7 +163,7 @@ def test_impossible_shapes_are_refused(options):
 
 
 def test_statistics_of_the_directory_are_used(tmp_path):
-    """A feature extractor with other statistics gives other logits, which are still transformers'."""
+    """With a feature extractor that has other statistics, the logits still equal those of transformers."""
     model, _ = directory(tmp_path / "ast", {})
     features = ASTFeatureExtractor(num_mel_bins=48, max_length=64, mean=-3.0, std=2.0)
     features.save_pretrained(tmp_path / "ast")
@@ -182,7 +181,7 @@ def test_a_single_class_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_features_that_are_no_mapping_are_refused(tmp_path):
+def test_a_preprocessor_config_that_is_no_mapping_is_refused(tmp_path):
     directory(tmp_path / "ast", {})
     (tmp_path / "ast" / "preprocessor_config.json").write_text("[]")
     with pytest.raises(RunError, match=r"preprocessor_config.json: the content is \[\]; it must be a "):

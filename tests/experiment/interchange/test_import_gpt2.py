@@ -1,4 +1,4 @@
-"""GPT-2 exactly: logits and greedy text equal those of transformers on randomly initialised models of many shapes."""
+"""Imported GPT-2s of many shapes, randomly initialised: logits and greedy texts equal those of transformers."""
 
 import json
 
@@ -48,7 +48,7 @@ def logits(run, ids, **options):
 
 
 def all_logits(run, ids):
-    """Scores at every place, through the path that training takes."""
+    """Logits at every position, computed as in training."""
     from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
     from chopmix.models.tokens import plain_tokens
 
@@ -68,13 +68,13 @@ def test_logits_equal_transformers(tmp_path, shape, dtype, tolerance):
     import_directory(tmp_path / "hf", tmp_path / "run")
     run = load_run(tmp_path / "run")
     run.model.to(dtype)
-    if dtype == torch.float64:  # the run's own weights are float32: copy the exact ones
+    if dtype == torch.float64:  # the weights of the run are float32: copy the exact ones
         config = Gpt2(tie_word_embeddings=SHAPES[shape].get("tie_word_embeddings", True))
         run.model.load_state_dict(translate(config.names(), theirs.state_dict()).tensors)
     ids = torch.randint(61, (3, 32), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected, found = theirs(ids).logits, all_logits(run, ids)
-    assert ((found - expected).abs().max() / expected.abs().max()).item() < tolerance
+        expected, ours = theirs(ids).logits, all_logits(run, ids)
+    assert ((ours - expected).abs().max() / expected.abs().max()).item() < tolerance
 
 
 def test_greedy_generation_of_64_tokens_equals_transformers(tmp_path):
@@ -93,15 +93,15 @@ def test_greedy_generation_of_64_tokens_equals_transformers(tmp_path):
     )
     for cached in (True, False):
         session = Session.of_texts(run.model, ids.tolist(), input="text", task="lm", vocabulary=61, cached=cached)
-        found = torch.stack(list(draw(session, 64, Sampling(temperature=0))), dim=1)
-        assert torch.equal(found, expected[:, 9:])
+        generated = torch.stack(list(draw(session, 64, Sampling(temperature=0))), dim=1)
+        assert torch.equal(generated, expected[:, 9:])
 
 
 def test_without_tokenizer_files_a_prompt_is_continued_as_transformers_does(tmp_path, monkeypatch):
-    """From its own first token on, with nothing before it; without a prompt from the start token on."""
+    """A prompt begins with its first token, without a start token; an empty prompt is the start token."""
     ranks, special = {bytes([b]): b for b in range(256)}, {"<|endoftext|>": 50256}
     coder = tiktoken.Encoding("gpt2", pat_str=r"[\s\S]", mergeable_ranks=ranks, special_tokens=special)
-    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: coder)  # GPT-2's own ids are not at hand everywhere
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: coder)  # the ids of GPT-2 are not on every machine
     monkeypatch.setattr(byte_pairs, "rank_files", lambda name: {})
     theirs = reference(tmp_path / "hf", vocab_size=50257, n_embd=8, n_head=2)
     assert "OpenAI's of GPT-2 from tiktoken" in import_directory(tmp_path / "hf", tmp_path / "run")
@@ -110,14 +110,14 @@ def test_without_tokenizer_files_a_prompt_is_continued_as_transformers_does(tmp_
     assert known.prompted("chop") == ids[0].tolist() and known.prompted(None) == [50256]
     with torch.no_grad():
         expected = theirs.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=-1)[0, 4:]
-    read, scores = [], Session.scores
-    monkeypatch.setattr(Session, "scores", lambda self: read.append(self.ids) or scores(self))
+    inputs, scores = [], Session.scores
+    monkeypatch.setattr(Session, "scores", lambda self: inputs.append(self.ids) or scores(self))
     run.generate("chop", max_tokens=12, temperature=0)
-    assert read[0].tolist() == ids.tolist() and read[-1][0, 4:].tolist() == expected[: len(read) - 1].tolist()
-    assert len(read) > 4
+    assert inputs[0].tolist() == ids.tolist() and inputs[-1][0, 4:].tolist() == expected[: len(inputs) - 1].tolist()
+    assert len(inputs) > 4
 
 
-def test_sharded_directories_and_safe_files(tmp_path):
+def test_a_directory_of_several_weight_files_gives_the_same_weights(tmp_path):
     reference(tmp_path / "whole")
     reference(tmp_path / "shards", shards="20KB")
     assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
@@ -127,7 +127,7 @@ def test_sharded_directories_and_safe_files(tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_mistakes_are_named(tmp_path):
+def test_directories_that_cannot_be_imported_are_refused(tmp_path):
     source = tmp_path / "hf"
     reference(source)
     described = json.loads((source / "config.json").read_text())

@@ -1,5 +1,5 @@
-"""BERT, RoBERTa, T5 and Llama of transformers, randomly initialised: the same outputs, the same texts, from a
-directory on."""
+"""Imported directories of BERT, RoBERTa, T5 and Llama, randomly initialised, give the outputs and texts of
+transformers."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def imported(model: torch.nn.Module, tmp_path: Path, dtype=torch.float32) -> Run
     return run
 
 
-def assert_equal(found: torch.Tensor, expected: torch.Tensor, tolerance: float):
+def assert_equal(output: torch.Tensor, expected: torch.Tensor, tolerance: float):
     """The largest difference, relative to the largest value, is within the tolerance."""
-    assert found.shape == expected.shape
-    assert float((found - expected).abs().max() / expected.abs().max()) <= tolerance
+    assert output.shape == expected.shape
+    assert float((output - expected).abs().max() / expected.abs().max()) <= tolerance
 
 
 def padded_rows(ids: torch.Tensor, lengths: list[int]) -> Tokens:
@@ -82,13 +82,13 @@ def test_bert_gives_the_same_scores(kind, options, dtype, tolerance, tmp_path):
     ids, lengths = torch.randint(5, 120, (3, 24), generator=torch.Generator().manual_seed(1)), [24, 17, 9]
     there = torch.arange(24) < torch.tensor(lengths)[:, None]
     with torch.no_grad():
-        given = ids if kind == "Bert" else ids.masked_fill(~there, 1)
-        expected = theirs.to(dtype)(given, attention_mask=there.long()).logits
+        inputs = ids if kind == "Bert" else ids.masked_fill(~there, 1)
+        expected = theirs.to(dtype)(inputs, attention_mask=there.long()).logits
         pieces = {"text": Chunks(values=ids, index=torch.arange(24))}
         batch = Batch(main=SetPlan(tokens=padded_rows(ids, lengths), chunks=pieces),
                       targets={"mlm": Targets(values=ids.flatten())})  # fmt: skip
-        found = run.model(run.model.plan(batch, dtype=dtype))["mlm"].view(3, 24, -1)
-    assert_equal(found[there], expected[there], tolerance)
+        logits = run.model(run.model.plan(batch, dtype=dtype))["mlm"].view(3, 24, -1)
+    assert_equal(logits[there], expected[there], tolerance)
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-6)])  # theirs norm in float32
@@ -113,14 +113,14 @@ def test_llama_gives_the_same_scores_and_texts(options, dtype, tolerance, tmp_pa
         expected = expected[: expected.index(2)] if 2 in expected else expected
         from chopmix.models.generation.sampling import Sampling
 
-        said = run.generate(prompt, max_tokens=16, sampling=Sampling(temperature=0))
-        assert said == "".join(f"<{id}>" for id in expected if id > 2 or id == 0)
+        text = run.generate(prompt, max_tokens=16, sampling=Sampling(temperature=0))
+        assert text == "".join(f"<{id}>" for id in expected if id > 2 or id == 0)
 
 
 def t5(version: str, **options) -> torch.nn.Module:
-    """A T5 of a version, whose head is its own in 1.1."""
-    own = {} if version == "1.0" else {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
-    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5 | own | options))
+    """A T5 of a version. In version 1.1, the head does not share its weights with the embedding."""
+    extra = {} if version == "1.0" else {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5 | extra | options))
     if version == "1.1":
         model.lm_head.weight = torch.nn.Parameter(torch.randn(model.config.vocab_size, model.config.d_model))
         model.config.tie_word_embeddings = False
@@ -146,12 +146,12 @@ def test_t5_gives_the_same_scores_and_texts(version, options, dtype, tolerance, 
     batch = make_batch(split, split.all(), run.tasks)
     order = [int(key.split()[1]) - 1 for key in batch.main.keys]
     ids = [run.choppers["source"].chop(samples[n]["source"]).values for n in order]
-    given = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+    padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
     there = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
     decoder = torch.tensor([[0, 5, 7, 80]] * 4)
     with torch.no_grad():
-        found = run.model(run.model.plan(batch, dtype=dtype))["answer"].view(4, 4, -1)
-        assert_equal(found, theirs(given, attention_mask=there, decoder_input_ids=decoder).logits, tolerance)
+        logits = run.model(run.model.plan(batch, dtype=dtype))["answer"].view(4, 4, -1)
+        assert_equal(logits, theirs(padded, attention_mask=there, decoder_input_ids=decoder).logits, tolerance)
         if dtype == torch.float32 or options:  # transformers' cache has as many layers as the encoder
             return
         for search in (
@@ -161,7 +161,7 @@ def test_t5_gives_the_same_scores_and_texts(version, options, dtype, tolerance, 
             Search(beams=4, length_penalty=2.0),
         ):
             expected = theirs.generate(
-                given,
+                padded,
                 attention_mask=there,
                 max_new_tokens=18,
                 do_sample=False,
@@ -169,11 +169,11 @@ def test_t5_gives_the_same_scores_and_texts(version, options, dtype, tolerance, 
                 length_penalty=search.length_penalty,
                 no_repeat_ngram_size=search.no_repeat,
             )
-            said = run.predict([{"source": each["source"]} for each in samples], search=search, max_tokens=18)
+            answers = run.predict([{"source": each["source"]} for each in samples], search=search, max_tokens=18)
             for row, n in zip(expected.tolist(), order):
                 row = row[1:]
                 row = row[: row.index(1)] if 1 in row else row
-                assert said[n]["answer"]["text"] == "".join(f"<{id}>" for id in row if id > 1)
+                assert answers[n]["answer"]["text"] == "".join(f"<{id}>" for id in row if id > 1)
 
 
 # -------------------------------------------------------------------------------------------------------- tokenizers
@@ -191,8 +191,8 @@ def test_a_word_piece_vocabulary_is_read_as_transformers_reads_it(tmp_path):
     reference = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
     for text in ("The cats sat, unable", "a [MASK] abs", "zebra"):
         plain = reference(text.replace("[MASK]", "")).input_ids
-        found = chopper.chop(text.replace("[MASK]", "")).values.tolist()
-        assert found == plain
+        ids = chopper.chop(text.replace("[MASK]", "")).values.tolist()
+        assert ids == plain
     assert chopper.vocabulary.roles == {"mask": 4} and chopper.vocabulary.decode([5, 6, 8]) == "the cats"
     assert chopper.vocabulary.encode("[MASK]") != [4]  # text of a special token is data
     assert run.model.tokenizers["text"].embedding.num_embeddings == len(words) + 2
@@ -209,7 +209,7 @@ def test_a_word_piece_vocabulary_is_read_as_transformers_reads_it(tmp_path):
     assert offered[0]["probability"] == pytest.approx(float(shares.max()), abs=1e-3)
 
 
-def test_a_vocabulary_of_special_pieces_alone_has_nothing_to_fill_masks_with(tmp_path):
+def test_a_vocabulary_of_special_tokens_alone_is_refused(tmp_path):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     source = directory(tmp_path)
     (source / "vocab.txt").write_text("\n".join(words))
@@ -217,8 +217,8 @@ def test_a_vocabulary_of_special_pieces_alone_has_nothing_to_fill_masks_with(tmp
         import_directory(source, tmp_path / "run")
 
 
-def test_an_unknown_word_without_an_id_for_it_is_an_error_of_that_text():
-    """The library raises a bare Exception then."""
+def test_an_unknown_word_without_an_id_for_unknown_words_is_an_error():
+    """The tokenizers library raises a plain Exception here; the message names the text."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     coder = Tokenizer(models.WordPiece({"[CLS]": 0, "the": 1, "cat": 2}, unk_token="[UNK]"))
@@ -231,7 +231,7 @@ def test_an_unknown_word_without_an_id_for_it_is_an_error_of_that_text():
 
 
 def unigram(size: int = 90):
-    """A unigram tokenizer.json, as T5 has it."""
+    """A unigram tokenizer as that of T5."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     pieces = [
@@ -244,15 +244,15 @@ def unigram(size: int = 90):
         ("s", -4.5),
     ]
     pieces += [(chr(97 + n), -6.0 - n / 10) for n in range(26) if chr(97 + n) != "s"]
-    found = Tokenizer(models.Unigram(pieces, unk_id=2))
-    found.pre_tokenizer, found.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    found.add_special_tokens(
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer.add_special_tokens(
         [AddedToken(name, special=True) for name in ("<pad>", "</s>", "<extra_id_1>", "<extra_id_0>")]
     )
-    return found
+    return tokenizer
 
 
-def test_a_unigram_tokenizer_writes_text(tmp_path):
+def test_a_unigram_tokenizer_encodes_and_decodes_text(tmp_path):
     theirs = t5("1.0")
     theirs.save_pretrained(tmp_path / "theirs")
     unigram().save(str(tmp_path / "theirs" / "tokenizer.json"))
@@ -264,15 +264,15 @@ def test_a_unigram_tokenizer_writes_text(tmp_path):
     assert text.pieces[4] == b" the"
     assert {text.specials[text.roles[f"sentinel_{n}"]] for n in (0, 1)} == {"<extra_id_0>", "<extra_id_1>"}
     assert text.roles["sentinel_1"] < text.roles["sentinel_0"]  # counted from the end, as published
-    asked = run.choppers["source"].with_marks(["sentinel_0"]).chop("the <extra_id_0> cats").values.tolist()
-    assert asked == [*text.encode("the"), text.roles["sentinel_0"], *text.encode(" cats"), 1]
+    ids = run.choppers["source"].with_marks(["sentinel_0"]).chop("the <extra_id_0> cats").values.tolist()
+    assert ids == [*text.encode("the"), text.roles["sentinel_0"], *text.encode(" cats"), 1]
     answer = run.predict([{"source": "the cat"}], max_tokens=5)[0]["answer"]["text"]
     assert isinstance(answer, str)
     again = load_run(tmp_path / "run", "last")
     assert again.choppers["source"].vocabulary == text
 
 
-def test_byte_pairs_of_two_files(tmp_path):
+def test_a_byte_pair_vocabulary_of_two_files_is_imported(tmp_path):
     from tokenizers import ByteLevelBPETokenizer
 
     learned = ByteLevelBPETokenizer()
@@ -325,7 +325,7 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
     ({"num_hidden_layers": 1}, r"unexpected cores.main.blocks.1"),
     ({"num_hidden_layers": 1_000}, r"1,000 layers, but the weights have only \d+ tensors"),  # before they are made
     ({"intermediate_size": 40}, "has shape"),
-    ({"hidden_size": 2**17}, "has shape"),  # 64 GiB: told before any memory is asked for
+    ({"hidden_size": 2**17}, "has shape"),  # 64 GiB: refused before memory is allocated
 ])  # fmt: skip
 def test_what_is_not_reproduced_exactly_is_refused(tmp_path, changes, message):
     source = directory(tmp_path, **changes)
@@ -335,20 +335,20 @@ def test_what_is_not_reproduced_exactly_is_refused(tmp_path, changes, message):
 
 
 def test_a_llama_may_name_no_end(tmp_path):
-    """transformers takes an empty list for none named."""
+    """transformers treats an empty list of end tokens as no end token."""
     transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA, eos_token_id=[])).save_pretrained(tmp_path / "in")
     import_directory(tmp_path / "in", tmp_path / "run")
     assert load_run(tmp_path / "run").choppers["text"].vocabulary.frame["ends"] == [2]
 
 
-def rewritten(source: Path, change) -> None:
-    """The weights of a directory, as `change` makes them."""
+def rewrite(source: Path, change) -> None:
+    """Replaces the weights of a directory by the result of `change`."""
     file = source / "model.safetensors"
     save_file({key: value.contiguous() for key, value in change(load_file(file)).items()}, file)
 
 
 def test_names_of_the_first_checkpoints_are_read(tmp_path):
-    """Gains called gamma, tables that nobody reads, frequencies that are computed: as they lie on the hub."""
+    """Checkpoints on the hub contain gains named gamma, unused tables, and frequencies that the model computes."""
     source = directory(tmp_path)
     import_directory(source, tmp_path / "new")
     expected = load_run(tmp_path / "new", "last").model.state_dict()
@@ -359,53 +359,55 @@ def test_names_of_the_first_checkpoints_are_read(tmp_path):
             for key, value in theirs.items()
         }
 
-    rewritten(source, older)
+    rewrite(source, older)
     import_directory(source, tmp_path / "old")
-    found = load_run(tmp_path / "old", "last").model.state_dict()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    weights = load_run(tmp_path / "old", "last").model.state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
     model = t5("1.0")
     model.save_pretrained(tmp_path / "t5")
     key = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-    rewritten(tmp_path / "t5", lambda theirs: theirs | {key: torch.zeros(32, 4)})
+    rewrite(tmp_path / "t5", lambda theirs: theirs | {key: torch.zeros(32, 4)})
     import_directory(tmp_path / "t5", tmp_path / "t5run")
     transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA)).save_pretrained(tmp_path / "llama")
     key = "model.layers.0.self_attn.rotary_emb.inv_freq"
-    rewritten(tmp_path / "llama", lambda theirs: theirs | {key: torch.zeros(8)})
+    rewrite(tmp_path / "llama", lambda theirs: theirs | {key: torch.zeros(8)})
     import_directory(tmp_path / "llama", tmp_path / "llamarun")
 
 
-def test_a_bert_without_its_head_or_its_segments_is_told(tmp_path):
+def test_the_report_names_the_missing_head_of_a_bert(tmp_path):
     source = directory(tmp_path)
     transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(tmp_path / "bare")
-    said = import_directory(tmp_path / "bare", tmp_path / "run")
-    assert "no head for 'mlm': `chopmix embed` works, predictions do not" in said
-    assert "not needed and not read: bert.pooler.dense.bias, bert.pooler.dense.weight" in said
-    rewritten(source, lambda theirs: {key: value for key, value in theirs.items() if "transform.dense" not in key})
-    with pytest.raises(RunError, match="missing heads.mlm.*--partly imports the rest"):  # half a head is none
+    report = import_directory(tmp_path / "bare", tmp_path / "run")
+    assert "no head for 'mlm': `chopmix embed` works, predictions do not" in report
+    assert "not needed and not read: bert.pooler.dense.bias, bert.pooler.dense.weight" in report
+    rewrite(source, lambda theirs: {key: value for key, value in theirs.items() if "transform.dense" not in key})
+    with pytest.raises(
+        RunError, match="missing heads.mlm.*--partly imports the rest"
+    ):  # a part of a head is not enough
         import_directory(source, tmp_path / "half")
-    rewritten(source, lambda theirs: {key: value for key, value in theirs.items() if "token_type" not in key})
+    rewrite(source, lambda theirs: {key: value for key, value in theirs.items() if "token_type" not in key})
     with pytest.raises(ValueError, match="have no bert.embeddings.token_type_embeddings.weight"):
         import_directory(source, tmp_path / "other")
 
 
-def test_what_is_missing_may_be_allowed(tmp_path):
+def test_missing_weights_may_be_allowed(tmp_path):
     source = directory(tmp_path, num_hidden_layers=3)
-    said = import_directory(source, tmp_path / "run", partly=True)
-    assert "missing cores.main.blocks.2" in said and "random initial values" in said
+    report = import_directory(source, tmp_path / "run", partly=True)
+    assert "missing cores.main.blocks.2" in report and "random initial values" in report
     assert load_run(tmp_path / "run", "last").model.core.blocks[2] is not None
 
 
-def test_half_a_head_answers_nothing(tmp_path):
+def test_an_incomplete_head_gives_no_predictions(tmp_path):
     source = directory(tmp_path)
-    rewritten(source, lambda theirs: {key: value for key, value in theirs.items() if "transform.dense" not in key})
+    rewrite(source, lambda theirs: {key: value for key, value in theirs.items() if "transform.dense" not in key})
     assert "no head for 'mlm'" in import_directory(source, tmp_path / "run", partly=True)
     run = load_run(tmp_path / "run")
-    for asked in (lambda: run.predict([{"text": "<5><7>"}]), run.evaluate):
+    for call in (lambda: run.predict([{"text": "<5><7>"}]), run.evaluate):
         with pytest.raises(RunError, match="has no head for 'mlm', so predictions would be random"):
-            asked()
+            call()
 
 
-def test_other_refusals(tmp_path):
+def test_wrong_tokenizer_files_and_rope_types_are_refused(tmp_path):
     source = directory(tmp_path)
     (source / "vocab.txt").write_text("\n".join(["[CLS]", "[SEP]", "[MASK]", *map(str, range(200))]))
     with pytest.raises(DataError, match=r"vocab.txt has 203 ids, more than config.json's vocab_size \(120\)"):

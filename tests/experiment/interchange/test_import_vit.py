@@ -1,5 +1,4 @@
-"""timm's Vision Transformers: the same logits from the same weights, over shapes and options; what differs is
-refused."""
+"""Imported Vision Transformers of many shapes and options give the logits of timm; a model that differs is refused."""
 
 import json
 
@@ -46,15 +45,15 @@ def directory(folder, name: str, options: dict, seed: int = 0):
     folder.mkdir()
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
     pool = arguments.pop("global_pool", None)
-    described = {"architecture": name, "num_classes": arguments.pop("num_classes"), "model_args": arguments,
-                 "pretrained_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "crop_pct": 1.0}}  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(described | ({"global_pool": pool} if pool else {})))
+    config = {"architecture": name, "num_classes": arguments.pop("num_classes"), "model_args": arguments,
+              "pretrained_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "crop_pct": 1.0}}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config | ({"global_pool": pool} if pool else {})))
     return model
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CASES)
-def test_logits_are_timms(tmp_path, name, dtype):
+def test_logits_equal_timms(tmp_path, name, dtype):
     theirs = directory(tmp_path / "timm", name, CASES[name]).to(dtype)
     assert "imported" in import_directory(tmp_path / "timm", tmp_path / "run")
     run = load_run(tmp_path / "run")
@@ -76,9 +75,9 @@ def test_a_folder_that_timm_writes_is_read(tmp_path):
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", **SMALL).eval()
     timm.models.save_for_hf(model, tmp_path / "timm", model_args=SMALL, safe_serialization=True)
-    described = json.loads((tmp_path / "timm" / "config.json").read_text())
-    described["pretrained_cfg"]["crop_pct"] = 1.0  # the images have the size of the model
-    (tmp_path / "timm" / "config.json").write_text(json.dumps(described))
+    config = json.loads((tmp_path / "timm" / "config.json").read_text())
+    config["pretrained_cfg"]["crop_pct"] = 1.0  # the images have the size of the model
+    (tmp_path / "timm" / "config.json").write_text(json.dumps(config))
     import_directory(tmp_path / "timm", tmp_path / "run")
     run = load_run(tmp_path / "run")
     images = torch.randint(256, (2, 3, *run.choppers["image"].shape), dtype=torch.uint8)
@@ -110,10 +109,10 @@ PREPARED = {
 def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
     """Size, crop, interpolation, mean and std as `resolve_data_config` and `create_transform` read the same file."""
     model = directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
-    described = json.loads((tmp_path / "timm" / "config.json").read_text())
-    del described["pretrained_cfg"]
-    described |= {"pretrained_cfg": PREPARED[which]} if PREPARED[which] else {}
-    (tmp_path / "timm" / "config.json").write_text(json.dumps(described))
+    config = json.loads((tmp_path / "timm" / "config.json").read_text())
+    del config["pretrained_cfg"]
+    config |= {"pretrained_cfg": PREPARED[which]} if PREPARED[which] else {}
+    (tmp_path / "timm" / "config.json").write_text(json.dumps(config))
     import_directory(tmp_path / "timm", tmp_path / "run")
     run = load_run(tmp_path / "run")
     theirs = timm.create_model("vit_tiny_patch16_224", pretrained=False, pretrained_cfg=PREPARED[which], img_size=32)
@@ -149,11 +148,9 @@ def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
 )
 def test_what_is_not_reproduced_is_refused(tmp_path, name, options, message):
     directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
-    described = json.loads((tmp_path / "timm" / "config.json").read_text())
-    arguments = {} if name == "resnet18" else described["model_args"] | options
-    (tmp_path / "timm" / "config.json").write_text(
-        json.dumps(described | {"architecture": name, "model_args": arguments})
-    )
+    config = json.loads((tmp_path / "timm" / "config.json").read_text())
+    arguments = {} if name == "resnet18" else config["model_args"] | options
+    (tmp_path / "timm" / "config.json").write_text(json.dumps(config | {"architecture": name, "model_args": arguments}))
     with pytest.raises((RunError, ValueError), match=message):
         import_directory(tmp_path / "timm", tmp_path / "run")
 
@@ -167,8 +164,8 @@ def test_left_over_weights_are_named(tmp_path):
 
 
 def test_another_resolution_interpolates_the_positions(tmp_path):
-    """`from:` an imported model with larger images: its learned grid grows, all else is taken as it is; timm does
-    the same."""
+    """With `from:` an imported model and larger images, the learned positions are interpolated as in timm; all other
+    weights are unchanged."""
     theirs = directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
     import_directory(tmp_path / "timm", tmp_path / "run")
     source = read_config(tmp_path / "run")
@@ -187,7 +184,7 @@ def test_another_resolution_interpolates_the_positions(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [0, 1])
-def test_less_than_two_classes_are_refused(tmp_path, classes):
+def test_fewer_than_two_classes_are_refused(tmp_path, classes):
     directory(tmp_path / "timm", "vit_tiny_patch16_224", {"num_classes": classes})
     with pytest.raises(RunError, match=f"a classifier needs at least two classes, but this model has {classes}"):
         import_directory(tmp_path / "timm", tmp_path / "run")

@@ -1,11 +1,11 @@
-r"""Published weights, end to end, beside the code that they were published with. By hand: minutes long.
+r"""Imported published weights give the same outputs as the code that they were published with. Run by hand (minutes):
 
     CHOPMIX_WEIGHTS=DIR CHOPMIX_DATA=../shared/data \
         pytest -m slow tests/experiment/interchange/test_published_weights.py
 
-`DIR` holds directories as transformers saves them: `whisper-tiny.en` (openai/whisper-tiny.en) and `bert` (one with
-its head for masked tokens and its tokenizer, such as AntiBERTy's). What is missing is passed over. OpenAI's package
-is compared with where it can be imported (its repository on PYTHONPATH will do).
+`DIR` contains directories as transformers saves them: `whisper-tiny.en` (openai/whisper-tiny.en) and `bert` (with
+its head for masked tokens and its tokenizer, such as AntiBERTy's). Tests of a missing directory are skipped. Tests that
+compare with OpenAI's package need it installed, or its repository on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ def digits() -> list[tuple[int, np.ndarray]]:
 
     if not DIGITS.exists():
         raise pytest.skip.Exception("needs CHOPMIX_DATA with fsdd")
-    found = []
+    recordings = []
     with tarfile.open(DIGITS) as archive:
         for member in sorted(archive.getmembers(), key=lambda member: member.name):
             if member.name.endswith(".flac"):
                 clip, rate = soundfile.read(io.BytesIO(archive.extractfile(member).read()), dtype="float32")
                 clip = torchaudio.functional.resample(torch.tensor(clip), rate, 16_000).numpy()
-                found.append((int(Path(member.name).name[0]), clip))
-    return found
+                recordings.append((int(Path(member.name).name[0]), clip))
+    return recordings
 
 
 def speech(seconds: float, gap: tuple[float, float], seed: int) -> np.ndarray:
-    """Digits with so many seconds of very quiet noise between them."""
+    """Spoken digits, with very quiet noise between them; `gap` is the range of its seconds."""
     dice, noise, recordings = random.Random(seed), np.random.default_rng(seed), digits()
     parts, length = [], 0
     while length < seconds * 16_000:
@@ -102,29 +102,29 @@ SOUNDS = {
     "noise of 30 s": lambda: noise(30, 0.1),
     "quiet noise of 70 s": lambda: noise(70, 1e-3),
 }
-ASKED = {
+OPTIONS = {
     "default": ({}, {"beam_size": 5, "best_of": 5}),
     **{way: WAYS[way] for way in ("beams", "greedy", "patient", "penalty", "prompt")},
 }
 
 
-@pytest.mark.parametrize("way", ASKED)
+@pytest.mark.parametrize("way", OPTIONS)
 @pytest.mark.parametrize("sound", SOUNDS)
 def test_whisper_transcribes_as_openais_code_does(whisper, sound, way):
     pytest.importorskip("whisper")
-    (run, theirs), (ours, openais) = whisper, ASKED[way]
+    (run, theirs), (ours, openais) = whisper, OPTIONS[way]
     assert_same(run, openai_model(theirs), SOUNDS[sound](), Transcribing(**ours), **openais)
 
 
 def test_whisper_on_silence_does_not_repeat_itself(whisper):
-    """As OpenAI's code does it; transformers' beam search says one sentence thirty times."""
-    found = transcribe(whisper[0], (silence(30), 16_000), Transcribing(temperatures=(0.0,)))
-    assert [segment.text for segment in found] == ["You"] and found.language == "en"
+    """The text equals that of OpenAI's code; the beam search of transformers repeats one sentence thirty times."""
+    result = transcribe(whisper[0], (silence(30), 16_000), Transcribing(temperatures=(0.0,)))
+    assert [segment.text for segment in result] == ["You"] and result.language == "en"
 
 
-def test_whisper_writes_the_digits_down(whisper, tmp_path, capsys):
-    """Through the command line, with nothing of OpenAI's: nine of ten digits, the language, times within the
-    file, no space first."""
+def test_whisper_transcribes_spoken_digits(whisper, tmp_path, capsys):
+    """The commands `transcribe` and `predict` recognize nine of ten digits; the language is right and the times are
+    within the file."""
     import soundfile
 
     spoken = [digits()[place] for place in range(0, 250, 25)]
@@ -133,21 +133,21 @@ def test_whisper_writes_the_digits_down(whisper, tmp_path, capsys):
     assert main(["transcribe", str(whisper[0].folder), str(tmp_path / "digits.wav"), "--format=json"]) == 0
     written = json.loads((tmp_path / "digits.json").read_text())
     assert written["language"] == "en" and written["segments"][-1]["end"] <= len(clip) / 16_000
-    heard = numbers(written["text"])
-    assert sum(a == b for a, (b, _) in zip(heard, spoken)) >= 9 and len(heard) <= 11, written["text"]
+    transcribed = numbers(written["text"])
+    assert sum(a == b for a, (b, _) in zip(transcribed, spoken)) >= 9 and len(transcribed) <= 11, written["text"]
     capsys.readouterr()
     assert main(["predict", str(whisper[0].folder), "--input", f"sound={tmp_path / 'digits.wav'}"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])["text"]["text"]
-    assert len(numbers(said)) >= 9
+    predicted = json.loads(capsys.readouterr().out.splitlines()[-1])["text"]["text"]
+    assert len(numbers(predicted)) >= 9
 
 
 def numbers(text: str) -> list[int]:
     """The digits that a text names, in words or figures."""
     names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    found = []
+    values = []
     for word in "".join(c if c.isalnum() else " " for c in text.lower()).split():
-        found += [names.index(word)] if word in names else [int(c) for c in word if c.isdecimal()]
-    return found
+        values += [names.index(word)] if word in names else [int(c) for c in word if c.isdecimal()]
+    return values
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -166,19 +166,19 @@ def bert(tmp_path_factory) -> tuple[Run, Path]:
 
 
 def masked_texts(theirs: Path) -> list[str]:
-    """Texts of words that are one token each (of AntiBERTy: residues), a mask among them."""
+    """Texts whose words are one token each (for AntiBERTy: residues), with one mask."""
     coder, dice = transformers.AutoTokenizer.from_pretrained(theirs), random.Random(0)
     words = [
         word for word, id in sorted(coder.get_vocab().items()) if id not in coder.all_special_ids and word.isalpha()
     ]
     residues = "E V Q L V E S G G G L V Q P G G S L R L S C A A S G F T F S S Y A M S W V R Q A P G K G L E W V S"
     base = residues.split() if set(residues.split()) <= set(words) else dice.sample(words, 45)
-    found = []
+    texts = []
     for length in (3, 20, 45):
         text = base[:length]
         text[dice.randrange(length)] = coder.mask_token
-        found.append(" ".join(text))
-    return found
+        texts.append(" ".join(text))
+    return texts
 
 
 def test_bert_scores_as_transformers_does(bert):
@@ -197,8 +197,8 @@ def test_bert_scores_as_transformers_does(bert):
             targets={"mlm": Targets(values=ids)},
         )
         with torch.inference_mode():
-            found = run.model(run.model.plan(batch))["mlm"]
-        assert float((found[:, : expected.shape[1]] - expected).abs().max() / expected.abs().max()) < 1e-4
+            scores = run.model(run.model.plan(batch))["mlm"]
+        assert float((scores[:, : expected.shape[1]] - expected).abs().max() / expected.abs().max()) < 1e-4
 
 
 @pytest.mark.filterwarnings("ignore")
