@@ -1,5 +1,5 @@
-"""Predictions for a data set in files (`predict --data`), shards and `chopmix merge`, calibrated probabilities, and
-JSON lines from standard input."""
+"""`chopmix predict --data` writes predictions for a data set into files; shards are merged by `chopmix merge`,
+probabilities can be calibrated, and JSON lines are read from standard input."""
 
 import csv
 import io
@@ -53,7 +53,7 @@ TREE = {
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with pictures `photos`, and a run `run` that tells their shades apart."""
+    """A folder with pictures `photos` and a trained run `run` that classifies their shades."""
     folder = tmp_path_factory.mktemp("answers")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -67,7 +67,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def here(world, monkeypatch, tmp_path):
-    """A new folder in which `photos` and `run` are those of `world`."""
+    """A new current folder with links to `photos` and `run` of `world`."""
     for name in ("photos", "run"):
         (tmp_path / name).symlink_to(world / name)
     monkeypatch.chdir(tmp_path)
@@ -91,7 +91,7 @@ def test_a_folder_is_predicted_into_a_table(here, capsys):
     assert "photos (all): 120 samples" in capsys.readouterr().err
 
 
-def test_files_hold_the_probabilities_of_python_in_full(here):
+def test_files_contain_the_unrounded_probabilities_of_python(here):
     names = [f"{name}/{n:03d}.png" for name in SHADES for n in range(40)]
     expected = load_run("run").predict([{"image": Path("photos", name)} for name in names])
     assert main(["predict", "run", "--data", "photos", "--output", "a.jsonl"]) == 0
@@ -104,7 +104,7 @@ def test_files_hold_the_probabilities_of_python_in_full(here):
             assert value == float(in_csv[f"shade.probabilities.{name}"]) == pytest.approx(theirs[name], abs=1e-5)
 
 
-def test_without_labels_and_with_labels_that_training_never_saw(here, capsys):
+def test_data_without_labels_or_with_unknown_labels_are_predicted(here, capsys):
     pictures(Path("new"), 2, ("black", "zebra"))
     assert main(["predict", "run", "--data", "new", "--output", "new.jsonl"]) == 0
     rows = rows_of("new.jsonl")
@@ -117,7 +117,7 @@ def test_without_labels_and_with_labels_that_training_never_saw(here, capsys):
     assert "none.png does not exist" in second["error"] and "shade" not in second
 
 
-def test_broken_images_have_a_row_and_are_counted(here, capsys):
+def test_broken_images_have_a_row_with_an_error_and_are_counted(here, capsys):
     folder = pictures(Path("mixed"), 3)
     (folder / "grey" / "001.png").write_bytes(b"no image")
     assert main(["predict", "run", "--data", "mixed", "--output", "m.csv"]) == 0
@@ -136,7 +136,7 @@ def test_broken_images_have_a_row_and_are_counted(here, capsys):
     assert main(["predict", "run", "--data", "only", "--output", "o.csv"]) == 1
 
 
-def test_a_file_that_exists_stays(here, capsys):
+def test_an_existing_file_is_replaced_only_with_overwrite(here, capsys):
     Path("a.csv").write_text("mine")
     for words in (["predict", "run", "--data", "photos"], ["embed", "run", "--data", "photos"], ["evaluate", "run"]):
         assert main([*words, "--output", "a.csv"]) == 2
@@ -169,7 +169,7 @@ def test_mistakes_are_named_before_anything_is_written(here, capsys, words, mess
     assert not [name for name in os.listdir() if name.startswith((".a", "a."))]
 
 
-def test_the_own_data_set_is_predicted_by_its_split(here, capsys):
+def test_a_split_of_the_data_set_of_the_run_is_predicted(here, capsys):
     assert main(["predict", "run", "--split", "val", "--output", "v.csv"]) == 0
     assert len(rows_of("v.csv")) == 120
 
@@ -255,19 +255,19 @@ def test_every_sample_is_in_exactly_one_shard(samples, count):
     from chopmix.data.samples import Listed
 
     listed = Listed([str(number) for number in range(samples)], [{}] * samples)
-    found = []
+    members = []
     for index in range(count):
         shard = Shard.of(f"{index}/{count}")
         if index < samples:
-            found += [(int(key), int(key) % count == index) for key in shard.of_samples(listed).keys]
+            members += [(int(key), int(key) % count == index) for key in shard.of_samples(listed).keys]
         else:
             with pytest.raises(RunError, match="there are only"):
                 shard.of_samples(listed)
-    assert sorted(found) == [(number, True) for number in range(samples)] or count == 1
+    assert sorted(members) == [(number, True) for number in range(samples)] or count == 1
 
 
 @pytest.mark.parametrize("text", ["", "1", "1/1", "-1/2", "a/2", "2/2", "0/0", "1/2/3", "٠/١"])
-def test_odd_shards_are_refused(text):
+def test_a_shard_that_is_not_two_numbers_is_refused(text):
     with pytest.raises(RunError, match="write I/N"):
         Shard.of(text or "/")
 
@@ -278,8 +278,8 @@ def test_lines_of_standard_input_are_answered_one_by_one(here, capsys, monkeypat
     assert main(["predict", "run", "--input", "-"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert answers[0]["key"] == 7 and answers[0]["shade"]["class"] in SHADES and len(answers) == 5
-    said = ["line 3: not JSON", "none.png does not exist", "no input 'picture'", "a sample must map inputs"]
-    assert all(part in answer["error"] for part, answer in zip(said, answers[1:], strict=True))
+    errors = ["line 3: not JSON", "none.png does not exist", "no input 'picture'", "a sample must map inputs"]
+    assert all(part in answer["error"] for part, answer in zip(errors, answers[1:], strict=True))
 
 
 def test_lists_of_numbers_are_values_on_the_command_line(tmp_path, monkeypatch, capsys):
@@ -303,24 +303,24 @@ def test_lists_of_numbers_are_values_on_the_command_line(tmp_path, monkeypatch, 
 
 
 def test_probabilities_are_calibrated_by_the_report_of_the_validation_split(here, world, capsys):
-    shutil.copytree(world / "run", "own")
-    assert main(["predict", "own", "--data", "photos", "--calibrated"]) == 2
-    assert "own has no calibration for step" in capsys.readouterr().err
-    assert main(["evaluate", "own", "--report"]) == 0
-    stored = json.loads(Path("own/calibration.json").read_text())
+    shutil.copytree(world / "run", "copy")
+    assert main(["predict", "copy", "--data", "photos", "--calibrated"]) == 2
+    assert "copy has no calibration for step" in capsys.readouterr().err
+    assert main(["evaluate", "copy", "--report"]) == 0
+    stored = json.loads(Path("copy/calibration.json").read_text())
     temperature = stored["tasks"]["shade"]["temperature"]
-    assert main(["predict", "own", "--data", "photos", "--output", "c.jsonl", "--calibrated"]) == 0
-    assert main(["predict", "own", "--data", "photos", "--output", "p.jsonl"]) == 0
+    assert main(["predict", "copy", "--data", "photos", "--output", "c.jsonl", "--calibrated"]) == 0
+    assert main(["predict", "copy", "--data", "photos", "--output", "p.jsonl"]) == 0
     for plain, calibrated in zip(rows_of("p.jsonl"), rows_of("c.jsonl"), strict=True):
         before, after = (torch.tensor([*row["shade"]["probabilities"].values()]) for row in (plain, calibrated))
         torch.testing.assert_close(after, (before.log() / temperature).softmax(-1), atol=1e-5, rtol=1e-4)
         assert plain["shade"]["class"] == calibrated["shade"]["class"]
-    run = load_run("own")
+    run = load_run("copy")
     sample = {"image": "photos/grey/001.png"}
     (row,) = [row for row in rows_of("c.jsonl") if row["key"] == "grey/001.png"]
-    found = run.predict(sample, calibrated=True)["shade"]["probabilities"]
-    assert found == pytest.approx(row["shade"]["probabilities"], abs=1e-5)
-    Path("own/calibration.json").write_text(json.dumps(stored | {"step": 1}))
+    probabilities = run.predict(sample, calibrated=True)["shade"]["probabilities"]
+    assert probabilities == pytest.approx(row["shade"]["probabilities"], abs=1e-5)
+    Path("copy/calibration.json").write_text(json.dumps(stored | {"step": 1}))
     with pytest.raises(RunError, match="no calibration"):
         run.predict(sample, calibrated=True)
 
@@ -345,13 +345,13 @@ def predict_folder(folder, data, output):
 
 
 @pytest.mark.system
-def test_the_memory_does_not_grow_with_the_samples(world, tmp_path):
-    """7,000 samples more take less than 8 MiB: their keys and paths."""
+def test_memory_grows_only_by_the_keys_and_paths_of_the_samples(world, tmp_path):
+    """7,000 more samples use less than 8 MiB more."""
     sizes = (1000, 8000)
     for size in sizes:
         Path(world, f"list{size}.csv").write_text("image\n" + "photos/black/000.png\n" * size)
-    found = [measured(predict_folder, world, f"list{size}.csv", str(tmp_path / f"{size}.csv")).mib for size in sizes]
-    assert all(b - a < 8 for a, b in pairwise(found)), found
+    memory = [measured(predict_folder, world, f"list{size}.csv", str(tmp_path / f"{size}.csv")).mib for size in sizes]
+    assert all(b - a < 8 for a, b in pairwise(memory)), memory
 
 
 @pytest.mark.parametrize("threshold", ["70", "-1", "0", "nan"])
@@ -365,16 +365,16 @@ def test_an_evaluation_without_readable_samples_names_their_number_once(here, ca
     for file in folder.rglob("*.png"):
         file.write_bytes(b"no picture")
     assert main(["evaluate", "run", "--data", "broken"]) == 2
-    said = capsys.readouterr()
-    assert "none of its 6 samples can be read" in said.err and said.out == ""
+    printed = capsys.readouterr()
+    assert "none of its 6 samples can be read" in printed.err and printed.out == ""
 
 
-def test_results_of_an_evaluation_are_not_mixed_with_notes(here, capsys):
+def test_warnings_are_not_printed_among_the_results_of_an_evaluation(here, capsys):
     folder = pictures(Path("noted"), 4)
     (folder / "black" / "001.png").write_bytes(b"no picture")
     assert main(["evaluate", "run", "--data", "noted", "--report", "r"]) == 0
-    said = capsys.readouterr()
-    assert "001.png" not in said.out and said.err.count("sample 'black/001.png' is bad") == 1
+    printed = capsys.readouterr()
+    assert "001.png" not in printed.out and printed.err.count("sample 'black/001.png' is bad") == 1
 
 
 def test_a_folder_of_files_without_classes_is_predicted(here, capsys):

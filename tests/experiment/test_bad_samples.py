@@ -1,5 +1,5 @@
-"""Bad data from a YAML to the end of a run: read, or named, counted and survived up to `data.bad_share`; else one
-sentence."""
+"""Bad samples: a training names, counts and replaces them up to `data.bad_share`, and stops with one sentence if there
+are more; unusual files are read."""
 
 import io
 import json
@@ -28,9 +28,9 @@ from PIL import Image
 from ranks import train_together
 
 COUNT = 16
-"""Training samples; four steps of four read each of them once."""
+"""The number of training samples: four steps of four samples read each of them once."""
 LATE, LATER = np.random.default_rng([0, 0]).permutation(COUNT)[[6, 13]].tolist()
-"""Two samples of which neither is among the first four, on which the graph is proved not to leak."""
+"""Two samples that are not among the first four, on which the graph is checked for leaks."""
 INPUTS = {
     "image": {"use": "image", "patch_size": 4, "channels": 3, "size": 8},
     "sound": {"use": "audio", "rate": 8000, "mels": 8, "frames": 10},
@@ -86,7 +86,7 @@ def good(kind: str, number: int) -> bytes:
 
 
 class Experiment:
-    """A tiny experiment in a folder of its own: what it reads, and what is left of it when it ran."""
+    """A tiny experiment in a new folder: writes its data, runs it and reads its logged metrics."""
 
     def __init__(self, folder: Path, capsys):
         self.folder, self.capsys, self.out = folder, capsys, folder / "run"
@@ -96,7 +96,7 @@ class Experiment:
         (self.folder / "x.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
     def manifest(self, kind: str, train: dict | None = None, val: dict | None = None) -> None:
-        """Samples of one kind in files that JSONL manifests name; at some numbers other contents (None: no file)."""
+        """Writes samples of one kind as files of JSONL manifests; some numbers have other contents (None: no file)."""
         (self.folder / "files").mkdir()
         for split, count, other in (("train", COUNT, train or {}), ("val", 4, val or {})):
             lines = []
@@ -114,7 +114,7 @@ class Experiment:
         return {"use": "manifest", **names, "columns": columns, "files": files or []}
 
     def shards(self, other: dict | None = None) -> None:
-        """Images and labels in tar files; some training members with other contents."""
+        """Writes images and labels into tar files; some training members have other contents."""
         for split, count in (("train", COUNT), ("val", 4)):
             members = {f"{n:02}.png": good("image", n) for n in range(count)}
             members |= {f"{n:02}.json": b'{"kind": %d}' % (n % 2) for n in range(count)}
@@ -129,7 +129,7 @@ class Experiment:
         self.write({"image": INPUTS["image"]}, dataset)
 
     def run(self, *overrides: str) -> str:
-        """What a run says that goes through, with finite losses."""
+        """The messages of a run that finishes with finite losses."""
         summary, status = train(load_config(self.folder / "x.yaml", overrides))
         losses = [line["train/loss"] for line in self.lines() if "train/loss" in line]
         assert status == 0 and summary["step"] == 4 and len(losses) == 4
@@ -137,7 +137,7 @@ class Experiment:
         return self.capsys.readouterr().err
 
     def stops(self, match: str, *overrides: str, error: type = DataError, before: bool = False) -> bool:
-        """Whether it stops with one sentence, and (`before`) with no step made."""
+        """Whether it stops with one sentence, and with `before` before the first step."""
         with pytest.raises(error, match=match) as caught:
             train(load_config(self.folder / "x.yaml", overrides))
         one_line = error is ConfigError or len(str(caught.value).splitlines()) == 1
@@ -154,7 +154,7 @@ def experiment(tmp_path, monkeypatch, capsys):
     return Experiment(tmp_path, capsys)
 
 
-# -------------------------------------------------------------------------------------------- odd, but to be read
+# ----------------------------------------------------------------------------------------- unusual files that are read
 
 ODD = {
     "image-animated": picture(pixels(), "GIF", save_all=True, append_images=[Image.fromarray(pixels(1))]),
@@ -178,26 +178,26 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_files_are_read(experiment, name):
+def test_unusual_files_are_read(experiment, name):
     experiment.manifest(name.partition("-")[0], {LATE: ODD[name]}, {1: ODD[name]})
     assert " is bad" not in experiment.run()
 
 
 @pytest.mark.parametrize("normalize", ["data", "clip"])
-def test_nothing_but_silence(experiment, normalize):
+def test_data_of_silence_alone_are_trained(experiment, normalize):
     silence = dict.fromkeys(range(COUNT), ODD["sound-silence"])
     experiment.manifest("sound", silence, {n: silence[n] for n in range(3)})
     assert " is bad" not in experiment.run(f"inputs.sound.normalize={normalize}")
 
 
 @pytest.mark.parametrize("size", ["fit_size=crop", "fit_size=pad", "size=null", "most_tokens=3"])
-def test_one_pixel_becomes_any_size(experiment, size):
+def test_an_image_of_one_pixel_is_resized(experiment, size):
     experiment.manifest("image", {LATE: ODD["image-1-pixel"], LATER: ODD["image-1-pixel-row"]})
     native = ["inputs.image.position=sinusoidal_grid", "inputs.image.size=null", "inputs.image.most_tokens=32"]
     assert " is bad" not in experiment.run(*(native if "fit" not in size else []), f"inputs.image.{size}")
 
 
-# -------------------------------------------------------------------------------------------- bad, and survived
+# --------------------------------------------------------------------------------------- bad samples that are replaced
 
 FLAC = sound(wave(8000), kind="FLAC")
 JPEG = picture(pixels(0, 64, 64), "JPEG")
@@ -241,40 +241,40 @@ def reason(name: str, file: str) -> str:
 def test_bad_training_samples_stop_the_run_or_are_replaced_named_and_counted(experiment, name):
     kind, content = name.partition("-")[0], BAD[name][0]
     experiment.manifest(kind, {LATE: content, LATER: content})
-    told, why = f"train: sample 'train {LATER}' is bad: ", reason(name, f"train-{LATER}")
+    message, why = f"train: sample 'train {LATER}' is bad: ", reason(name, f"train-{LATER}")
     counted = r" \(2 of 16 samples so far; data\.bad_share allows a share of 0\.1\)$"
-    assert experiment.stops(f"{told}{why}.*{counted}", "data.bad_share=0.1")
-    said = experiment.capsys.readouterr().err
-    told = f"train: sample 'train {LATE}' is bad and replaced by the next sample: "
-    assert re.search(told + reason(name, f"train-{LATE}"), said) and said.count(" is bad") == 1
-    said = experiment.run("data.bad_share=0.125")  # goes on, and knows of both
-    assert "train: 2 bad samples are known from the checkpoint" in said and "train: 2 of 16 samples are bad" in said
-    assert " is bad" not in said
+    assert experiment.stops(f"{message}{why}.*{counted}", "data.bad_share=0.1")
+    output = experiment.capsys.readouterr().err
+    message = f"train: sample 'train {LATE}' is bad and replaced by the next sample: "
+    assert re.search(message + reason(name, f"train-{LATE}"), output) and output.count(" is bad") == 1
+    output = experiment.run("data.bad_share=0.125")  # resumes, and knows both samples
+    assert "train: 2 bad samples are known from the checkpoint" in output and "train: 2 of 16 samples are bad" in output
+    assert " is bad" not in output
     shutil.rmtree(experiment.out)
-    said = experiment.run("data.bad_share=0.125")
-    assert re.search(told + reason(name, f"train-{LATE}"), said)
-    assert said.count(" is bad") == 2 and "(2 of 16 samples so far)" in said
+    output = experiment.run("data.bad_share=0.125")
+    assert re.search(message + reason(name, f"train-{LATE}"), output)
+    assert output.count(" is bad") == 2 and "(2 of 16 samples so far)" in output
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_validation_samples_are_left_out_or_stop_the_run(experiment, name):
+def test_bad_validation_samples_are_skipped_or_stop_the_run(experiment, name):
     kind, content = name.partition("-")[0], BAD[name][0]
     experiment.manifest(kind, val={1: content})
     counted = r" \(1 of 4 samples so far; data\.bad_share allows a share of 0\)$"
     assert experiment.stops(f"val: sample 'val 1' is bad: {reason(name, 'val-1')}.*{counted}")
     assert checkpoint.steps(experiment.out) == [4]  # no step is lost
-    said = experiment.run("data.bad_share=0.25")
-    assert re.search(f"val: sample 'val 1' is bad and skipped: {reason(name, 'val-1')}", said)
+    output = experiment.run("data.bad_share=0.25")
+    assert re.search(f"val: sample 'val 1' is bad and skipped: {reason(name, 'val-1')}", output)
 
 
 @pytest.mark.parametrize("kind", ["image", "sound", "sensor"])
-def test_not_one_sample_can_be_read(experiment, kind):
+def test_a_data_set_without_a_readable_sample_is_refused(experiment, kind):
     experiment.manifest(kind, dict.fromkeys(range(COUNT), b"nothing"))
     message = r"(no .* of the training data can be read; first error|all samples are bad; the first): .*train-\d+\."
     assert experiment.stops(message, "data.bad_share=1", error=ValueError, before=True)
 
 
-def test_a_manifest_with_a_number_where_a_file_belongs(experiment):
+def test_a_number_in_place_of_a_path_is_a_bad_sample(experiment):
     experiment.manifest("image")
     lines = [json.loads(line) for line in (experiment.folder / "train.jsonl").read_text().splitlines()]
     lines[LATE]["image"] = 5
@@ -284,17 +284,17 @@ def test_a_manifest_with_a_number_where_a_file_belongs(experiment):
     assert f"'train {LATE}' is bad and replaced by the next sample" in experiment.run("data.bad_share=0.1")
 
 
-def test_a_clip_too_long_for_the_context_is_said_once(experiment):
-    """Refused, and of the samples that may be bad, said once of each."""
+def test_a_clip_too_long_for_the_context_is_a_bad_sample(experiment):
+    """It stops the run, or is reported once per sample if `data.bad_share` allows it."""
     experiment.manifest("sound", {LATE: sound(wave(40000)), LATER: sound(wave(40000))})
     assert experiment.stops("is bad: none of its inputs fits: 51 tokens are more than the context of 32")
     shutil.rmtree(experiment.out)
-    said = experiment.run("data.bad_share=0.125")
-    assert said.count("none of its inputs fits: 51 tokens are more than the context of 32") == 2
+    output = experiment.run("data.bad_share=0.125")
+    assert output.count("none of its inputs fits: 51 tokens are more than the context of 32") == 2
 
 
-def test_what_is_left_out_for_want_of_room_is_counted_at_the_end(experiment):
-    """Of training and of `evaluate`: of each split it is said where it begins, and how much it was in the end."""
+def test_inputs_dropped_because_they_do_not_fit_are_counted_at_the_end(experiment):
+    """Training and `evaluate` name the first sample of each split, and at the end the number of samples."""
     long = sound(wave(40000))
     experiment.manifest("sound", {LATE: long, LATER: long}, {1: long})
     for split in ("train", "val"):
@@ -303,16 +303,16 @@ def test_what_is_left_out_for_want_of_room_is_counted_at_the_end(experiment):
         file.write_text("\n".join(map(json.dumps, rows)))
     inputs = {"note": {"use": "text", "encoding": "bytes"}, "sound": INPUTS["sound"]}
     experiment.write(inputs, experiment.dataset(["sound", "note", "label"], ["sound"]))
-    said = experiment.run("data.too_long=drop").splitlines()
+    output = experiment.run("data.too_long=drop").splitlines()
     first = "sample 'train {}' has 53 tokens, more than the context of 32: its sound (51 tokens) is dropped"
-    told = [line for line in said if "is dropped (reported once per input)" in line]
-    assert len(told) == 2 and first.format(LATE) in told[0] and "'val 1' has 53 tokens" in told[1]
+    reported = [line for line in output if "is dropped (reported once per input)" in line]
+    assert len(reported) == 2 and first.format(LATE) in reported[0] and "'val 1' has 53 tokens" in reported[1]
     counted = [
         "train: inputs dropped because they do not fit into the context: sound of 2 samples",
         "val: inputs dropped because they do not fit into the context: sound of 1 samples",
     ]
     assert [
-        line.strip() for line in said if "inputs dropped because they do not fit into the context" in line
+        line.strip() for line in output if "inputs dropped because they do not fit into the context" in line
     ] == counted
     assert main(["evaluate", str(experiment.out)]) == 0
     assert experiment.capsys.readouterr().err.splitlines()[-2:] == [
@@ -321,7 +321,7 @@ def test_what_is_left_out_for_want_of_room_is_counted_at_the_end(experiment):
 
 
 def test_bad_samples_of_several_processes_are_counted_together(experiment, tmp_path):
-    """Each of two processes meets one of sixteen, less than may be bad; together they are too many."""
+    """Each of two processes reads one bad sample of sixteen, which is allowed; two are too many."""
     other = np.random.default_rng([0, 0]).permutation(COUNT)[11]  # of the second process, as LATE is of the first
     experiment.manifest("image", {LATE: b"", int(other): b""})
     done = train_together(tmp_path, 2, experiment.folder / "x.yaml", "data.bad_share=0.1")
@@ -330,7 +330,7 @@ def test_bad_samples_of_several_processes_are_counted_together(experiment, tmp_p
 
 
 def test_statistics_of_sounds_are_not_of_the_first_files_alone(experiment, monkeypatch):
-    """Of a manifest whose sounds stand from the quiet to the loud."""
+    """The first sounds of the manifest are quiet, the last ones are loud."""
     monkeypatch.setattr(SpectrogramChopper, "fits_on", 6)
     loud = {number: sound(wave(number=number) * (4 if number > 7 else 0.01)) for number in range(COUNT)}
     experiment.manifest("sound", loud)
@@ -340,8 +340,8 @@ def test_statistics_of_sounds_are_not_of_the_first_files_alone(experiment, monke
     assert fitted.statistics[0] > replace(fitted, statistics=None).fit(lambda: first, Role()).statistics[0] + 3
 
 
-def test_training_does_not_go_on_with_other_labels(experiment):
-    """Keys and files are those of before, two labels are swapped."""
+def test_a_run_is_not_resumed_with_other_labels(experiment):
+    """Keys and files are unchanged, two labels are swapped."""
     experiment.manifest("image")
     train(load_config(experiment.folder / "x.yaml", ["training.steps=1"]))
     file = experiment.folder / "train.jsonl"
@@ -353,24 +353,24 @@ def test_training_does_not_go_on_with_other_labels(experiment):
     )
 
 
-def test_numbers_of_bad_samples_that_are_none_are_ignored(experiment):
+def test_invalid_numbers_of_bad_samples_in_a_checkpoint_are_ignored(experiment):
     experiment.manifest("image")
     train(load_config(experiment.folder / "x.yaml", ["training.steps=1"]))
     (state,) = (experiment.folder / "run" / "checkpoints").glob("*/state.json")
-    told = json.loads(state.read_text()) | {"bad": {"1" * 5000: "x", "a": "x", "²": "x"}}
-    state.write_text(json.dumps(told))
+    changed = json.loads(state.read_text()) | {"bad": {"1" * 5000: "x", "a": "x", "²": "x"}}
+    state.write_text(json.dumps(changed))
     assert train(load_config(experiment.folder / "x.yaml", ["training.steps=2"]))[0]["step"] == 2
 
 
 def test_bad_validation_samples_of_several_processes_are_counted_together(experiment, tmp_path):
-    """Each of two processes meets one of four, as many as may be bad; together they are half."""
+    """Each of two processes reads one bad sample of four, which is allowed; two are too many."""
     experiment.manifest("image", val={0: b"", 1: b""})
     done = train_together(tmp_path, 2, experiment.folder / "x.yaml", "data.bad_share=0.25")
     assert done.returncode == 2 and "val: 2 of 4 samples are bad" in done.stderr
 
 
-def test_the_count_at_the_end_is_that_of_all_processes(experiment, tmp_path):
-    """And so is what a checkpoint keeps: the next start knows both."""
+def test_the_count_at_the_end_is_of_all_processes(experiment, tmp_path):
+    """The checkpoint contains the bad samples of all processes too."""
     other = np.random.default_rng([0, 0]).permutation(COUNT)[11]
     experiment.manifest("image", {LATE: b"", int(other): b""})
     done = train_together(tmp_path, 2, experiment.folder / "x.yaml", "data.bad_share=0.125")
@@ -379,12 +379,12 @@ def test_the_count_at_the_end_is_that_of_all_processes(experiment, tmp_path):
     assert sorted(map(int, json.loads(state.read_text())["bad"])) == sorted([LATE, int(other)])
 
 
-def test_a_batch_of_which_all_is_bad(experiment):
+def test_a_batch_of_bad_samples_alone_is_skipped(experiment):
     experiment.manifest("image", val={1: b""})
     assert "'val 1' is bad and skipped" in experiment.run("data.bad_share=0.25", "evaluation.rows=1")
 
 
-def test_bad_training_samples_lose_no_step(experiment):
+def test_a_run_that_stops_at_a_bad_sample_keeps_a_checkpoint(experiment):
     experiment.manifest("image", {LATER: b""})
     assert experiment.stops(f"'train {LATER}' is bad")
     assert checkpoint.steps(experiment.out)
@@ -408,9 +408,9 @@ def test_a_shard_cut_short_is_one_bad_sample(experiment, where):
     experiment.shards()
     cut(experiment.folder / "train-0.tar", where)
     assert experiment.stops(r"train-0\.tar is damaged or cut short after '\d+': ", before=True)
-    said = experiment.run("data.bad_share=0.2")
+    output = experiment.run("data.bad_share=0.2")
     assert re.search(
-        r"train: sample '\d+ and what follows' is bad and replaced by the next sample: .*cut short after", said
+        r"train: sample '\d+ and what follows' is bad and replaced by the next sample: .*cut short after", output
     )
 
 
@@ -427,9 +427,9 @@ def test_an_empty_shard_stops_before_the_first_step(experiment):
 )  # fmt: skip
 def test_bad_members_of_shards_are_replaced(experiment, member, content, match):
     experiment.shards({f"{number:02}.{member}": content for number in (LATE, LATER)})
-    said = experiment.run("data.bad_share=0.125")
-    assert re.search(f"train: sample '{LATE:02}' is bad and replaced by the next sample: {match}", said)
-    assert "(2 of 16 samples so far)" in said
+    output = experiment.run("data.bad_share=0.125")
+    assert re.search(f"train: sample '{LATE:02}' is bad and replaced by the next sample: {match}", output)
+    assert "(2 of 16 samples so far)" in output
 
 
 def test_a_missing_shard_is_named(experiment):
@@ -441,7 +441,7 @@ def test_a_missing_shard_is_named(experiment):
     )
 
 
-# ----------------------------------------------------------------------------- what stops before the first step
+# ---------------------------------------------------------------------- mistakes that stop a run before the first step
 
 
 def test_a_label_outside_the_classes_is_named(experiment):
@@ -453,12 +453,12 @@ def test_a_label_outside_the_classes_is_named(experiment):
     dataset = {"use": "image_folder", **{split: str(experiment.folder / split) for split in ("train", "val")}}
     experiment.write({"image": INPUTS["image"]}, dataset)
     assert experiment.stops(r"c/2\.png.*'c' in column 'label' is none of the 2 classes", before=True)
-    said = experiment.run("data.bad_share=0.25")
-    assert "val: sample 'c/2.png' is bad and skipped: 'c' in column 'label' is none of the 2 classes" in said
-    assert "val: sample 'c/5.png' is bad and skipped" in said and "(2 of 8 samples so far)" in said
+    output = experiment.run("data.bad_share=0.25")
+    assert "val: sample 'c/2.png' is bad and skipped: 'c' in column 'label' is none of the 2 classes" in output
+    assert "val: sample 'c/5.png' is bad and skipped" in output and "(2 of 8 samples so far)" in output
 
 
-def test_an_input_that_no_sample_has(experiment):
+def test_an_input_that_no_sample_has_is_refused(experiment):
     experiment.manifest("image")
     inputs = {"image": INPUTS["image"], "radar": INPUTS["sensor"]}
     experiment.write(inputs, experiment.dataset(["image", "label", "radar"], ["image"]))
@@ -466,7 +466,7 @@ def test_an_input_that_no_sample_has(experiment):
     assert experiment.stops(message, before=True)
 
 
-def test_an_input_whose_column_the_card_has_not(experiment):
+def test_an_input_without_a_column_of_the_data_set_is_refused(experiment):
     experiment.manifest("image")
     experiment.write({"radar": INPUTS["sensor"]}, experiment.dataset(["image", "label"]))
     message = r"inputs\.radar: dataset 'manifest' has no column 'radar'; possible: image, label \(data\.columns selects"

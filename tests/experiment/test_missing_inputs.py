@@ -1,4 +1,4 @@
-"""Absent inputs: each answer lists them, a run knows which inputs were never absent in training, and input dropout."""
+"""Missing inputs are listed in each answer, with a warning if no training sample lacked them; input dropout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rows(count: int, without_climate: int = 0) -> list[dict]:
     ]
 
 
-def configured(folder, name: str, samples: list[dict], dropout, **changes) -> str:
+def write_config(folder, name: str, samples: list[dict], dropout, **changes) -> str:
     (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, samples)))
     columns = ["power", "power_future", "state", "climate"]
     tree = {
@@ -45,9 +45,9 @@ def configured(folder, name: str, samples: list[dict], dropout, **changes) -> st
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The runs `whole`, whose training samples have all inputs, `some`, in which some lack `climate`, and `dropped`,
-    from whose samples inputs were dropped."""
-    folder = tmp_path_factory.mktemp("absent")
+    """A folder with three runs: the training samples of `whole` have all inputs, some samples of `some` lack `climate`,
+    and `dropped` was trained with input dropout."""
+    folder = tmp_path_factory.mktemp("missing")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CHOPMIX_CACHE", str(folder / "cache"))
         for name, lacking, dropout in (
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
             ("some", 40, 0.0),
             ("dropped", 0, {"power": 0.4, "climate": 0.4}),
         ):
-            assert main(["train", configured(folder, name, rows(60, lacking), dropout)]) == 0
+            assert main(["train", write_config(folder, name, rows(60, lacking), dropout)]) == 0
     return folder
 
 
@@ -68,7 +68,7 @@ def test_a_run_stores_how_many_training_samples_had_each_input(folder):
         assert run.never_missing(["climate", "power"]) == [key for key in ("climate", "power") if shares[key] == 1]
 
 
-def test_the_counts_go_on_where_a_run_was_stopped(folder):
+def test_the_counts_continue_when_a_run_is_resumed(folder):
     out = f"out={folder / 'longer'}"
     for steps in (3, 8):
         assert main(["train", str(folder / "dropped.yaml"), out, f"training.steps={steps}"]) == 0
@@ -78,7 +78,7 @@ def test_the_counts_go_on_where_a_run_was_stopped(folder):
 
 
 @pytest.mark.parametrize("run, warns", [("whole", True), ("some", False), ("dropped", False)])
-def test_an_absent_input_is_in_the_answer_and_warned_of_if_training_never_lacked_it(folder, run, warns, messages):
+def test_an_answer_lists_missing_inputs_and_warns_if_training_always_had_them(folder, run, warns, messages):
     loaded, samples = load_run(folder / run), rows(4)
     wave = {"power": samples[0]["power"]}
     for sample, without in (
@@ -88,34 +88,34 @@ def test_an_absent_input_is_in_the_answer_and_warned_of_if_training_never_lacked
         messages()
         answer = loaded.predict(sample)
         assert answer.get("without") == without and answer.keys() - {"without"} == {"next", "state"}
-        said = messages()
+        printed = messages()
         if sample.get("climate") is None:
-            assert "without climate" in said and (NEVER.format("climate was") in said) == warns
+            assert "without climate" in printed and (NEVER.format("climate was") in printed) == warns
     together = loaded.predict([wave, samples[1], {"climate": samples[2]["climate"]}])
     assert [answer.get("without") for answer in together] == [["climate"], None, ["power"]]
     assert together[2]["next"].keys() == {"error"}  # a forecast needs its input
 
 
-def test_lines_of_standard_input_and_tables_list_absent_inputs(folder, capsys, monkeypatch):
+def test_answers_to_standard_input_and_tables_list_missing_inputs(folder, capsys, monkeypatch):
     wave = [0.0] * 8
     lines = [{"power": wave}, {"power": wave, "climate": [[0, 0]]}, {"power": [None] * 8, "climate": [[0, 0]]},
              {"climate": None}, {"power": wave}]  # fmt: skip
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(json.dumps, lines))))
     capsys.readouterr()
     assert main(["predict", str(folder / "whole"), "--input", "-"]) == 0
-    said = capsys.readouterr()
-    answers = [json.loads(line) for line in said.out.splitlines()]
+    printed = capsys.readouterr()
+    answers = [json.loads(line) for line in printed.out.splitlines()]
     assert [answer.get("without") for answer in answers] == [["climate"], None, ["power"], None, ["climate"]]
-    assert "error" in answers[3] and said.err.count(NEVER.format("climate was")) == 1
-    assert said.err.count(NEVER.format("power was")) == 1
+    assert "error" in answers[3] and printed.err.count(NEVER.format("climate was")) == 1
+    assert printed.err.count(NEVER.format("power was")) == 1
 
     (folder / "new.jsonl").write_text("\n".join(map(json.dumps, rows(6, 2))))
     for ending in (".csv", ".jsonl"):
         output = str(folder / f"answers{ending}")
         assert main(["predict", str(folder / "whole"), "--data", str(folder / "new.jsonl"), "--output", output]) == 0
-        said = capsys.readouterr().err
-        assert "2 of 6 samples: predicted without climate" in said
-        assert NEVER.format("climate was") in said
+        printed = capsys.readouterr().err
+        assert "2 of 6 samples: predicted without climate" in printed
+        assert NEVER.format("climate was") in printed
     table = (folder / "answers.csv").read_text().splitlines()
     position = table[0].split(",").index("without")
     assert [line.split(",")[position] for line in table[1:3]] == ["climate", "climate"]
@@ -124,14 +124,14 @@ def test_lines_of_standard_input_and_tables_list_absent_inputs(folder, capsys, m
     assert "2 of 6 samples: predicted without climate" in capsys.readouterr().err
 
 
-def test_vectors_list_absent_inputs(folder, capsys):
+def test_files_of_vectors_list_missing_inputs(folder, capsys):
     (folder / "few.jsonl").write_text("\n".join(map(json.dumps, rows(3, 1))))
     capsys.readouterr()
     for ending in (".jsonl", ".csv", ".npy"):
         command = ["embed", str(folder / "whole"), "--data", str(folder / "few.jsonl")]
         assert main([*command, "--output", str(folder / f"vectors{ending}")]) == 0
-        said = capsys.readouterr().err
-        assert "1 of 3 samples: read without climate" in said and NEVER.format("climate was") in said
+        printed = capsys.readouterr().err
+        assert "1 of 3 samples: read without climate" in printed and NEVER.format("climate was") in printed
     lines = [json.loads(line) for line in (folder / "vectors.jsonl").read_text().splitlines()]
     assert [line.get("without") for line in lines] == [["climate"], None, None]
     assert (folder / "vectors.csv").read_text().splitlines()[1].endswith(",climate,")
