@@ -1,4 +1,4 @@
-"""`training.minutes`: a budget of time becomes a number of steps, once."""
+"""`training.minutes` becomes a number of steps when a run starts, and the resumed run keeps this number."""
 
 import json
 import subprocess
@@ -42,18 +42,18 @@ def weights(folder, step):
 def test_minutes_become_steps_once(file, monkeypatch, capsys):
     config = load_config(file, [f"out={file.parent / 'a'}"])
     summary, status = train(config)
-    kept = json.loads((file.parent / "a/budget.json").read_text())
-    steps = int(0.005 * 60 / kept["seconds_per_step"])
-    assert status == 0 and summary["step"] == steps > 3 and kept["minutes"] == 0.005
-    assert f"0.005 minutes at {kept['seconds_per_step']:.3g} s a step: {steps:,} steps" in capsys.readouterr().err
+    stored = json.loads((file.parent / "a/budget.json").read_text())
+    steps = int(0.005 * 60 / stored["seconds_per_step"])
+    assert status == 0 and summary["step"] == steps > 3 and stored["minutes"] == 0.005
+    assert f"0.005 minutes at {stored['seconds_per_step']:.3g} s a step: {steps:,} steps" in capsys.readouterr().err
     train(load_config(file, [f"out={file.parent / 'b'}", "training.minutes=null", f"training.steps={steps}"]))
     ours, others = (weights(file.parent / name, steps) for name in "ab")
-    assert all(torch.equal(ours[name], others[name]) for name in others)  # what was timed has left nothing
+    assert all(torch.equal(ours[name], others[name]) for name in others)  # the timed steps do not change the weights
     monkeypatch.setattr(budget, "seconds_per_step", lambda *_: pytest.fail("timed again"))
     assert train(config) == (summary, 0)
 
 
-def test_a_larger_budget_goes_on(file):
+def test_a_run_is_resumed_with_a_larger_budget(file):
     (file.parent / "a").mkdir()
     first = load_config(file, [f"out={file.parent / 'a'}", "training.schedule=constant"])
     summary, _ = train(first)
@@ -63,17 +63,17 @@ def test_a_larger_budget_goes_on(file):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["training.minutes=null"], "training: needs one of 'steps', 'epochs' and 'minutes'"),
         (["training.steps=3"], "training: needs one of 'steps', 'epochs' and 'minutes'"),
         (["training.minutes=-1"], "training.minutes: must be more than 0, not -1"),
     ],
 )
-def test_steps_or_minutes(file, overrides, told):
+def test_steps_together_with_minutes_or_no_budget_is_refused(file, overrides, message):
     with pytest.raises(ConfigError) as error:
         load_config(file, overrides)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_damaged_budget_is_named(file):
@@ -87,15 +87,15 @@ def test_a_damaged_budget_is_named(file):
         train(config)
 
 
-def test_a_dry_run_and_an_inspection_need_no_steps(file, capsys):
+def test_a_dry_run_prints_the_minutes_of_the_run(file, capsys):
     assert main(["train", str(file), "--dry-run"]) == 0
     assert "the run: 0.005 minutes of" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("when", ["while its steps are timed", "in the middle"])
 @pytest.mark.system
-def test_a_run_of_some_minutes_that_is_killed_ends_as_one_that_was_not(file, when):
-    """What was timed before the kill counts; the same number of steps in one go gives the same weights."""
+def test_a_killed_run_with_a_budget_of_minutes_ends_with_the_weights_of_a_whole_run(file, when):
+    """The number of steps that was computed before the run was killed is used after it is resumed."""
     settings = ["training.minutes=0.02", "checkpoints.every=10"]
     out = file.parent / "killed"
     process = subprocess.Popen(

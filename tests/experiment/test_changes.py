@@ -1,4 +1,4 @@
-"""Settings that are changed in a run that is already trained for some steps (`--change`)."""
+"""`chopmix train --change` changes settings of a run that has already been trained for some steps."""
 
 import json
 import os
@@ -30,10 +30,10 @@ CHANGES = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), max_size=3,
 
 
 @given(st.integers(1, 9), CHANGES, st.integers(0, 60))
-def test_slots_follow_each_other_without_gaps(rows, made, count):
-    slots, following = Slots(rows, tuple(made)), 0
+def test_slots_follow_each_other_without_gaps(rows, changes_of_rows, count):
+    slots, following = Slots(rows, tuple(changes_of_rows)), 0
     for batch in range(count):
-        expected = next((size for number, size in reversed(made) if number <= batch), rows)
+        expected = next((size for number, size in reversed(changes_of_rows) if number <= batch), rows)
         assert slots.of(batch) == range(following, following + expected)
         following += expected
     if count:
@@ -44,9 +44,10 @@ def test_slots_follow_each_other_without_gaps(rows, made, count):
 
 @given(st.integers(1, 9), CHANGES, st.integers(1, 20), st.integers(0, 99))
 @settings(max_examples=40)
-def test_every_sample_of_an_epoch_is_read_once_whatever_changes(rows, made, count, seed):
-    mixed = Mixed([count, 2 * count], [1, 2], rows).changed(rows, made)
-    sampler, drawn = Shuffled(count, 5).changed(rows, made), Weighted(np.arange(1, count + 1), 3).changed(rows, made)
+def test_every_sample_of_an_epoch_is_read_once_after_any_changes(rows, changes_of_rows, count, seed):
+    mixed = Mixed([count, 2 * count], [1, 2], rows).changed(rows, changes_of_rows)
+    sampler = Shuffled(count, 5).changed(rows, changes_of_rows)
+    drawn = Weighted(np.arange(1, count + 1), 3).changed(rows, changes_of_rows)
     read = [index for batch in range(50) for index in sampler.plan(seed, batch)]
     for epoch in range(len(read) // count):
         assert Counter(index.number for index in read if index.epoch == epoch) == Counter(range(count))
@@ -61,7 +62,7 @@ def test_every_sample_of_an_epoch_is_read_once_whatever_changes(rows, made, coun
 
 @pytest.fixture
 def yaml_file(tmp_path, monkeypatch):
-    """A configuration of 40 steps on 60 pictures, 16 per step, in the current folder."""
+    """The name of a configuration with 60 pictures and 16 of them per step, in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     pictures(Path("photos"), 20)
@@ -89,12 +90,12 @@ def losses(folder) -> list[dict]:
     ]
 
 
-def test_a_changed_run_that_is_stopped_ends_like_one_that_is_not(yaml_file, monkeypatch, capsys):
+def test_a_changed_run_that_is_stopped_ends_with_the_same_weights(yaml_file, monkeypatch, capsys):
     assert main(["train", yaml_file]) == 0
     shutil.copytree("run", "other")
     assert main(["train", yaml_file, *NEW]) == 0
-    said = capsys.readouterr().err
-    assert "changed at step 12: training.samples_per_step 16 -> 10" in said and "resumed run at step 12" in said
+    output = capsys.readouterr().err
+    assert "changed at step 12: training.samples_per_step 16 -> 10" in output and "resumed run at step 12" in output
     others = ["out=other"]
     from chopmix.training.loop import Trainer
 
@@ -121,7 +122,7 @@ def test_a_changed_run_that_is_stopped_ends_like_one_that_is_not(yaml_file, monk
     assert "changed at step 12: training.samples_per_step 16 -&gt; 10" in Path("run/inspect.html").read_text()
     assert main(["train", "run"]) == 0 and "run is finished: 24 steps in 0:" in capsys.readouterr().err
     config = Path("run/config.yaml").read_bytes()
-    for key in ("training.samples_per_step", "samples_per_step"):  # the section may be left out
+    for key in ("training.samples_per_step", "samples_per_step"):  # the section may be omitted
         assert main(["train", "run", "--change", f"{key}=8"]) == 2
         assert "run is finished at step 24, so --change has no effect" in capsys.readouterr().err
     assert len(read_changes(Path("run"))) == 1 and Path("run/config.yaml").read_bytes() == config
@@ -132,18 +133,18 @@ def test_the_samples_after_a_change_follow_those_before(yaml_file, monkeypatch):
 
     read, load = [], Loader.load
 
-    def noted(self, step, stops=False):
+    def recording_load(self, step, stops=False):
         read.extend(self.split.plan(self.seed, self.batch_number(step)))
         return load(self, step, stops)
 
-    monkeypatch.setattr(Loader, "load", noted)
+    monkeypatch.setattr(Loader, "load", recording_load)
     assert main(["train", yaml_file]) == 0
     assert main(["train", yaml_file, *NEW]) == 0
     expected = Shuffled(60, 1)
     assert read == [expected.plan(0, number)[0] for number in range(12 * 16 + 12 * 10)]
 
 
-def test_a_second_change_and_a_change_of_the_first(yaml_file):
+def test_a_run_is_changed_twice(yaml_file):
     assert main(["train", yaml_file]) == 0
     first = ["--change", "training.samples_per_step=10", "--change", "training.steps=16"]
     assert main(["train", yaml_file, *first]) == 0
@@ -155,8 +156,8 @@ def test_a_second_change_and_a_change_of_the_first(yaml_file):
         "training.steps=20",
     ]
     assert main(["train", yaml_file, *second]) == 0
-    found = [(each.step, each.settings["training.samples_per_step"].new) for each in read_changes(Path("run"))]
-    assert found == [(12, 10), (16, 7)]
+    stored = [(each.step, each.settings["training.samples_per_step"].new) for each in read_changes(Path("run"))]
+    assert stored == [(12, 10), (16, 7)]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_a_second_change_and_a_change_of_the_first(yaml_file):
         (["--change", "training.steps=3"], "is already at step 12, which is more than training.steps=3"),
     ],
 )
-def test_other_changes_are_refused(yaml_file, capsys, words, message):
+def test_changes_of_other_settings_are_refused(yaml_file, capsys, words, message):
     assert main(["train", yaml_file]) == 0
     before = Path("run/config.yaml").read_bytes()
     assert main(["train", yaml_file, *words]) == 2
@@ -180,7 +181,7 @@ def test_other_changes_are_refused(yaml_file, capsys, words, message):
     assert Path("run/config.yaml").read_bytes() == before and not Path("run/changes.json").exists()
 
 
-def test_a_run_with_a_token_budget_keeps_it(tmp_path):
+def test_a_change_of_the_tokens_per_step_is_refused(tmp_path):
     with pytest.raises(RunError, match="--change training.tokens_per_step: possible"):
         check_keys(["training.tokens_per_step"], tmp_path)
 
@@ -193,7 +194,7 @@ def test_epochs_count_the_samples_of_all_steps(yaml_file, capsys):
     assert checkpoint.read_step(Path("run"), "last") == 15 + 12
 
 
-def test_a_change_after_a_lost_checkpoint_is_made_at_the_last_one(tmp_path, monkeypatch):
+def test_a_change_after_a_lost_checkpoint_is_moved_to_the_last_valid_checkpoint(tmp_path, monkeypatch):
     setting = {"training.samples_per_step": Setting(old=16, new=10)}
     later = {"training.samples_per_step": Setting(old=10, new=5), "training.steps": Setting(old=1, new=2)}
     stored = changes.Changes(
@@ -202,8 +203,9 @@ def test_a_change_after_a_lost_checkpoint_is_made_at_the_last_one(tmp_path, monk
     (tmp_path / "changes.json").write_text(stored.model_dump_json())
     monkeypatch.setattr(checkpoint, "newest_valid", lambda folder, say: 6)
     monkeypatch.setattr(checkpoint, "read_state", lambda folder, step: type("State", (), {"skipped": [(2, 3)]}))
-    found = moved_back(tmp_path)
-    assert [(each.step, each.batch) for each in found] == [(4, 4), (6, 9)] and read_changes(tmp_path) == found
+    moved_changes = moved_back(tmp_path)
+    assert [(each.step, each.batch) for each in moved_changes] == [(4, 4), (6, 9)]
+    assert read_changes(tmp_path) == moved_changes
     monkeypatch.setattr(checkpoint, "newest_valid", lambda folder, say: 3)
     (moved,) = moved_back(tmp_path)
     assert moved.step == 3 and moved.settings["training.samples_per_step"] == Setting(old=16, new=5)
@@ -217,13 +219,13 @@ def test_a_further_change_after_a_lost_checkpoint_keeps_the_first_number_of_samp
     monkeypatch.setattr(checkpoint, "read_state", lambda folder, step: type("State", (), {"skipped": []}))
     key = "training.samples_per_step"
     assert changes.note_change(tmp_path, [(key, 10, 5)], [], [key])
-    (found,) = read_changes(tmp_path)
-    assert (found.step, found.batch, found.settings[key]) == (8, 8, Setting(old=16, new=5))
+    (change,) = read_changes(tmp_path)
+    assert (change.step, change.batch, change.settings[key]) == (8, 8, Setting(old=16, new=5))
 
 
 @pytest.mark.system
-def test_a_changed_run_that_is_killed_at_any_moment(yaml_file):
-    """The bits are those of a run that is not killed."""
+def test_a_changed_run_that_is_killed_at_any_moment_ends_with_the_same_weights(yaml_file):
+    """They equal those of a run that is not killed, bit for bit."""
     assert main(["train", yaml_file]) == 0
     words = [sys.executable, "-m", "chopmix.commands.cli", "train", yaml_file, *NEW]
     environment = os.environ | {"PYTHONPATH": str(Path(changes.__file__).parents[1])}

@@ -1,5 +1,5 @@
-"""Photographs written by their codes and judged by a classifier, the configurations for a GPU: each is trained small on
-pictures that stand in, as a part of the next, and dry-run as it stands."""
+"""The configurations `cifar10_gpu`, which generate photographs from codes and judge them with a classifier: small
+versions are trained on random pictures, and the full versions are dry-run."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ class Photographs(SampleDataset):
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """Runs a configuration on the pictures, small."""
+    """A function that trains a configuration on the random pictures, by default with small sizes."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     data = ['data.dataset={use: "test_cifar10_gpu_parts:Photographs"}']
 
@@ -42,7 +42,7 @@ def trained(tmp_path, monkeypatch):
 
 
 @pytest.mark.system
-def test_photographs_are_written_by_codes_and_judged(trained, tmp_path, capsys):
+def test_photographs_are_generated_from_codes_and_judged(trained, tmp_path, capsys):
     head = ["tasks.codes.depth=1", "tasks.codes.heads=2"]
     parts = [
         f"inputs.image.run={tmp_path / 'generate/cifar10_codes_gpu'}",
@@ -53,8 +53,8 @@ def test_photographs_are_written_by_codes_and_judged(trained, tmp_path, capsys):
     assert trained("vision/cifar10_gpu") == 0 == trained("generate/cifar10_codes_gpu", *head)
     assert trained("generate/cifar10_gpu", *parts, "evaluation.generated=4") == 0
     run = load_run(tmp_path / "generate/cifar10_gpu", trust=["test_cifar10_gpu_parts"])
-    found = run.evaluate("test")
-    assert {"test/accepted", "test/accepted_real", "test/accepted_decoded", "test/copies"} <= found.keys()
+    metrics = run.evaluate("test")
+    assert {"test/accepted", "test/accepted_real", "test/accepted_decoded", "test/copies"} <= metrics.keys()
     more = ["--input", "thing=8", "--guidance", "2", "--count", "2", "--output", str(tmp_path / "ship.png")]
     trust = ["--trust", "test_cifar10_gpu_parts"]
     assert main(["generate", str(tmp_path / "generate/cifar10_gpu"), *more, *trust]) == 0
@@ -62,9 +62,13 @@ def test_photographs_are_written_by_codes_and_judged(trained, tmp_path, capsys):
         assert picture.size == (32, 32)
     capsys.readouterr()
     sizes = ["training.samples_per_step=4", "evaluation.rows=4"]
-    for name, own in (("vision/cifar10_gpu", []), ("generate/cifar10_codes_gpu", []), ("generate/cifar10_gpu", parts)):
+    for name, extra in (
+        ("vision/cifar10_gpu", []),
+        ("generate/cifar10_codes_gpu", []),
+        ("generate/cifar10_gpu", parts),
+    ):
         where = f"out={tmp_path / 'dry' / name}"
         file = str(ROOT / "configs" / f"{name}.yaml")
         data = 'data.dataset={use: "test_cifar10_gpu_parts:Photographs"}'
-        assert main(["train", file, "--dry-run", data, *sizes, *own, where]) == 0
+        assert main(["train", file, "--dry-run", data, *sizes, *extra, where]) == 0
         assert "one step: loss" in capsys.readouterr().out
