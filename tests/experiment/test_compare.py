@@ -1,4 +1,4 @@
-"""Comparison of runs: counts are shown as counts, and are no curves."""
+"""`chopmix compare`: tables and curves of the metrics and settings of several runs; counts have no curves."""
 
 import json
 import shutil
@@ -33,14 +33,14 @@ def groups(tmp_path):
 
 
 def test_runs_without_curves_are_compared(groups, tmp_path, monkeypatch, capsys):
-    """One evaluation is not a curve: there is a table, and no picture unless it is asked for. The trained run of the
-    package is compared by its name."""
+    """With one evaluation there is a table but no picture, and `--picture` is refused. The trained run of the package
+    is compared by its name."""
     monkeypatch.chdir(tmp_path)
     for file in tmp_path.glob("*/seed-*/metrics.jsonl"):
         file.write_text(file.read_text().splitlines()[0] + "\n")
     assert main(["compare", "one", "two", "--output", "table.csv"]) == 0
     assert "no curves" in capsys.readouterr().out and not Path("compare.png").exists() and Path("table.csv").exists()
-    assert main(["compare", "one", "two", "--picture", "own.png"]) == 2
+    assert main(["compare", "one", "two", "--picture", "curves.png"]) == 2
     assert main(["compare", "quickstart"]) == 0
     assert "val/exact_match" in capsys.readouterr().out
 
@@ -52,14 +52,14 @@ def test_counts_are_shown_as_counts(groups):
     assert cells["val/loss"][0] == "1.050 ± 0.071 (2)"
 
 
-def test_counts_are_no_curves(groups, tmp_path, monkeypatch):
+def test_counts_have_no_curves(groups, tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr("matplotlib.axes.Axes.set", lambda self, **named: titles.append(named.get("title")))
     draw_curves(groups, tmp_path / "x.png")
     assert titles == ["val/loss", "val/accuracy"]
 
 
-def test_tables_in_files(groups, tmp_path, monkeypatch, capsys):
+def test_tables_are_written_into_files_of_three_formats(groups, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["compare", "one", "two", *(f"--output=t.{ending}" for ending in ("csv", "md", "tex"))]) == 0
     lines = Path("t.csv").read_text().splitlines()
@@ -82,7 +82,7 @@ def test_tables_in_files(groups, tmp_path, monkeypatch, capsys):
         comparison(groups).write(Path("t.docx"))
 
 
-def test_signs_of_latex_are_escaped():
+def test_special_characters_of_latex_are_escaped():
     assert latex_lines([["a_b%&#$"], ["x\\^~{}"]])[2] == r"a\_b\%\&\#\$ \\"
     assert latex_lines([["a"], ["x\\^~{}"]])[4] == r"x\textbackslash{}\^{}\~{}\{\} \\"
 
@@ -93,7 +93,7 @@ def result(folder, setting, seed, loss, fold=None) -> RunResult:
 
 
 def test_a_sweep_is_compared_by_its_settings(groups, tmp_path):
-    """The folders of the fixture stand for two runs of each of two settings."""
+    """The four folders of the fixture are used as two runs of each of two settings."""
     keep = partial(keep_result, tmp_path, "x.yaml", "val/accuracy")
     for run, rate in (("two", "2"), ("one", "1")):
         for seed in range(2):
@@ -115,7 +115,7 @@ def test_a_sweep_is_compared_by_its_settings(groups, tmp_path):
         read_groups([tmp_path])
 
 
-def test_names_are_shortened_to_what_differs():
+def test_names_are_shortened_to_their_different_parts():
     assert short_names(["runs/a/x", "runs/a/y"]) == ["x", "y"] and short_names(["runs/a"]) == ["runs/a"]
     assert short_names(["runs/a", "runs/a/b"]) == ["a", "a/b"] and short_names(["a", "b/c"]) == ["a", "b/c"]
 
@@ -131,7 +131,7 @@ def test_the_metric_of_the_best_checkpoint_is_drawn_first(groups, tmp_path, monk
     assert main_metrics(names, "val/accuracy") == ["val/accuracy", "val/loss"]
 
 
-def test_runs_without_a_common_metric_are_refused_by_name(groups, tmp_path, capsys, monkeypatch):
+def test_runs_without_a_common_metric_are_refused(groups, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for file in (tmp_path / "two").glob("*/metrics.jsonl"):
         file.write_text('{"step": 1, "val/label/mae": 2.0}\n')
@@ -140,7 +140,7 @@ def test_runs_without_a_common_metric_are_refused_by_name(groups, tmp_path, caps
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_setting_that_is_null_is_like_none_and_folds_are_no_difference(groups):
+def test_null_settings_and_folds_are_no_difference(groups):
     settings = {"training.steps": 4, "data.split.fold": 0, "data.split.group": None}, {"training.steps": 4}
     first, second = (replace(group, settings=each) for group, each in zip(groups, settings))
     assert differing_settings([first, second]) == []
@@ -154,15 +154,15 @@ def test_settings_that_differ_come_before_the_metrics(groups, tmp_path, capsys, 
         for seed in range(2):
             tree = {"out": run, "model": {"depth": 2}, "training": {"steps": steps, "seed": seed}}
             (tmp_path / run / f"seed-{seed}" / "config.yaml").write_text(yaml.safe_dump(tree))
-    read = read_groups([Path("one"), Path("two")])
-    assert differing_settings(read) == [("training.steps", ["900", "60"])]
-    assert differing_settings([*read, replace(read[0], settings={})]) == []
+    pair = read_groups([Path("one"), Path("two")])
+    assert differing_settings(pair) == [("training.steps", ["900", "60"])]
+    assert differing_settings([*pair, replace(pair[0], settings={})]) == []
     assert main(["compare", "one", "two"]) == 0
-    said = capsys.readouterr().out
-    assert 0 < said.index("training.steps") < said.index("val/loss") and "training.seed" not in said
+    output = capsys.readouterr().out
+    assert 0 < output.index("training.steps") < output.index("val/loss") and "training.seed" not in output
 
 
-def test_metrics_without_inputs_are_only_in_the_files(groups, tmp_path):
+def test_metrics_of_missing_inputs_are_only_in_the_files(groups, tmp_path):
     figures = Figures(1, {"val/without_image/loss": 2.0, "val/loss": 1.0}, {})
     table = comparison([replace(groups[0], members={"run": Member((tmp_path,), "val", figures, why="older")})])
     shown = on_terminal(table)
@@ -172,7 +172,7 @@ def test_metrics_without_inputs_are_only_in_the_files(groups, tmp_path):
 
 
 def test_a_run_with_one_evaluation_is_a_point(groups, tmp_path, monkeypatch):
-    """It was in the legend, but not in the picture."""
+    """A curve with one value is drawn with a marker, so that it is visible."""
     markers = []
     plot = Axes.plot
     monkeypatch.setattr(
@@ -183,7 +183,7 @@ def test_a_run_with_one_evaluation_is_a_point(groups, tmp_path, monkeypatch):
     assert "o" in markers and None in markers
 
 
-def test_the_contained_run_has_its_short_name():
+def test_the_trained_run_of_the_package_has_its_short_name():
     assert read_group(TRAINED / "quickstart").name == "quickstart"
 
 
@@ -192,7 +192,7 @@ def test_the_contained_run_has_its_short_name():
     "- 1", "1",
 ])  # fmt: skip
 def test_a_strange_configuration_has_no_settings(groups, tmp_path, text):
-    """Aliases could make a mapping that contains itself, or one of any size."""
+    """A YAML with aliases could be a mapping that contains itself or is very large."""
     (tmp_path / "one" / "seed-0" / "config.yaml").write_text(text)
     group = read_group(tmp_path / "one")
     assert group.settings == {} and group.best == "" and differing_settings([group, groups[1]]) == []

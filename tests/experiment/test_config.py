@@ -1,4 +1,4 @@
-"""Configuration: what is read is what the signatures say. Mistakes: test_config_errors.py."""
+"""Configurations are read as the signatures of the parts define them; mistakes are in test_config_errors.py."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-# ---- what is read --------------------------------------------------------------------------------------------------
+# ---- valid values -------------------------------------------------------------------------------------------------
 
 
 def test_a_plain_file(plain):
@@ -71,8 +71,8 @@ def test_defaults_are_those_of_the_signatures(plain):
     block = bare.model.options["block"]
     assert block.target is Block
     for name, (_, default) in keys_of(Block).items():
-        found = block.options[name]
-        assert (found.target if isinstance(found, Part) else found) == default, name
+        value = block.options[name]
+        assert (value.target if isinstance(value, Part) else value) == default, name
     assert bare.model.options["dropout"] == Dropout()
     assert bare.tree["model"]["dropout"] == asdict(Dropout())
 
@@ -80,18 +80,18 @@ def test_defaults_are_those_of_the_signatures(plain):
 @pytest.mark.parametrize(
     "written", ["rms_norm", "RmsNorm", "rmsnorm", "{use: rms_norm}", "chopmix.models.layers.norms:RmsNorm"]
 )
-def test_names_of_parts(plain, written):
+def test_a_part_has_several_names(plain, written):
     norm = load_config(plain, [f"model.block.norm={written}"]).model.options["block"].options["norm"]
     assert norm == Part(RmsNorm, {"gain": True, "epsilon": 1e-6})
     assert norm(8).weight.shape == (8,)
 
 
-def test_snake_case():
+def test_names_of_classes_in_snake_case():
     names = ["RmsNorm", "Gpt2", "AdamW", "MLPMixer", "WarmupStableDecay", "Alibi"]
     assert list(map(snake_case, names)) == ["rms_norm", "gpt2", "adamw", "mlp_mixer", "warmup_stable_decay", "alibi"]
 
 
-def test_numbers(plain):
+def test_numbers_may_be_in_scientific_notation_or_quoted(plain):
     overrides = ["training.learning_rate=3e-4", "training.steps=2e3", "training.optimizer.betas=['0.8', 9e-1]"]
     training = load_config(plain, [*overrides, "model.dropout=1e-1", "training.clip=null"]).training
     assert (training.learning_rate, training.steps, training.clip) == (3e-4, 2000, None)
@@ -105,7 +105,7 @@ def test_text_that_looks_like_a_number_stays_text(plain):
 
 
 def test_a_removed_input_is_removed_everywhere(plain):
-    """Also where `data.columns` and `training.input_dropout` name it."""
+    """It is removed from `data.columns` and `training.input_dropout` too."""
     more = [
         "inputs.image={use: image, size: 32}",
         "data.columns={image: picture}",
@@ -116,11 +116,11 @@ def test_a_removed_input_is_removed_everywhere(plain):
 
 
 @pytest.mark.parametrize("none", ["null", "none", "~"])
-def test_no_position(plain, none):
+def test_a_position_may_be_none(plain, none):
     assert load_config(plain, [f"inputs.text.position={none}"]).inputs["text"].options["position"] is None
 
 
-def test_overrides_make_what_is_missing(plain):
+def test_overrides_add_missing_keys_and_sections(plain):
     overrides = ["model.block.norm=rms_norm", "model.block.norm.gain=false", "inputs.speech={use: audio}",
                  "inputs.speech.mels=20", "data.dataset.use=books", "logging.every=5", "out=elsewhere"]  # fmt: skip
     config = load_config(plain, [each for each in overrides if "books" not in each])
@@ -129,7 +129,7 @@ def test_overrides_make_what_is_missing(plain):
     assert config.out == Path("elsewhere")
 
 
-def test_an_override_takes_an_input_out(plain):
+def test_an_override_removes_an_input(plain):
     config = load_config(
         plain, ["inputs.speech={use: audio}", "inputs.image={use: image, size: 32}", "inputs.speech=null"]
     )
@@ -144,14 +144,14 @@ def test_an_override_takes_an_input_out(plain):
     ("path", "out"),
     [("configs/lm/a.yaml", "runs/lm/a"), ("/x/configs/y/configs/b.yaml", "runs/b"), ("elsewhere/c.yaml", "runs/c")],
 )
-def test_where_a_run_goes(path, out):
+def test_the_folder_of_a_run_follows_from_the_path_of_its_configuration(path, out):
     tree = yaml.safe_load(PLAIN)
     assert config_from_tree(tree, path).out == Path(out)
-    kept = config_from_tree(tree, path).tree
-    assert config_from_tree(kept, "runs/other/config.yaml").out == Path(out)
+    stored = config_from_tree(tree, path).tree
+    assert config_from_tree(stored, "runs/other/config.yaml").out == Path(out)
 
 
-def test_parts_build_and_run(plain):
+def test_the_parts_of_a_configuration_are_built_and_trained(plain):
     config = load_config(plain, ["model.position=rotary", "model.block.norm=rms_norm", "model.dropout=0.1"])
     chopper = config.inputs["text"].of(TextPreprocessor)().fit(list, Role())
     tokenizers = {"text": config.inputs["text"](chopper, 32, 16)}
@@ -207,20 +207,20 @@ CHOICES = {
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in (SIZES | CHOICES).items()}))
 def test_any_valid_tree_survives_dump_and_load(plain, chosen):
-    given_values = {
+    overrides = {
         key: yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n") for key, value in chosen.items()
     }
-    config = load_config(plain, [f"{key}={value}" for key, value in given_values.items()])
-    kept = plain.with_name("kept.yaml")
-    kept.write_text(yaml.safe_dump(config.tree, sort_keys=False))
-    for again in (load_config(kept), config_from_tree(config.tree)):
+    config = load_config(plain, [f"{key}={value}" for key, value in overrides.items()])
+    stored = plain.with_name("stored.yaml")
+    stored.write_text(yaml.safe_dump(config.tree, sort_keys=False))
+    for again in (load_config(stored), config_from_tree(config.tree)):
         assert again.tree == config.tree and list(again.tree) == list(config.tree)
         assert (again.model, again.inputs, again.training) == (config.model, config.inputs, config.training)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Several:
-    """Parts and records in collections, and names that pydantic's models have themselves."""
+    """Parts and records in collections, and field names that are attributes of pydantic's models."""
 
     many: tuple[Callable[..., Schedule], ...] = ()
     named: dict[str, Callable[..., Schedule]] = field(default_factory=dict)
@@ -230,14 +230,14 @@ class Several:
     model_config: str = "x"
 
 
-def test_collections_of_parts():
+def test_collections_of_parts_are_read():
     several = Record("Several", (Several,), Several)
     assert several.read({}) == Several()
-    written = {"many": ["linear", {"use": "cosine", "final": "1e-1"}], "named": {"a": "constant"}, "maybe": ["linear"]}
-    found = several.read(written | {"drops": [0.5, {"depth": 0.1}], "json": 4})
-    assert [part.target for part in found.many] == [Linear, Cosine] and found.named["a"].target is Constant
-    assert found.drops == [Dropout.from_number(0.5), Dropout(depth=0.1)]
-    assert several.read(plain_tree(found)) == found
+    values = {"many": ["linear", {"use": "cosine", "final": "1e-1"}], "named": {"a": "constant"}, "maybe": ["linear"]}
+    record = several.read(values | {"drops": [0.5, {"depth": 0.1}], "json": 4})
+    assert [part.target for part in record.many] == [Linear, Cosine] and record.named["a"].target is Constant
+    assert record.drops == [Dropout.from_number(0.5), Dropout(depth=0.1)]
+    assert several.read(plain_tree(record)) == record
     with pytest.raises(ValidationError) as caught:
         several.read({"many": ["linear", "linaer"], "named": {"a": {"warmpu": 1}}, "drops": {}, "maybe": 3})
     assert [(each["loc"], each["msg"].partition(",")[0]) for each in caught.value.errors()] == [
@@ -268,8 +268,8 @@ def test_json_schema_has_every_section_and_part():
     assert set(sections) - set(schema["required"]) == {"evaluation", "checkpoints", "logging", "from", "out"}
     norm = sections["model"]["properties"]["block"]["anyOf"][2]["properties"]["norm"]
     assert norm["default"] == "layer_norm" and norm["anyOf"][0] == {"enum": ["layer_norm", "rms_norm"]}
-    found = {each["properties"]["use"].get("const") for each in objects(schema) if "use" in each["properties"]}
-    assert {"text", "image", "language_modeling", "tiny_shakespeare", "rotary", "muon", "cosine", "swiglu"} <= found
+    names = {each["properties"]["use"].get("const") for each in objects(schema) if "use" in each["properties"]}
+    assert {"text", "image", "language_modeling", "tiny_shakespeare", "rotary", "muon", "cosine", "swiglu"} <= names
     closed = [each for each in objects(schema) if "pattern" not in each["properties"].get("use", {})]
     assert closed and all(each["additionalProperties"] is False for each in closed)
     task = next(each for each in objects(schema) if each["properties"].get("use") == {"const": "language_modeling"})
@@ -277,7 +277,7 @@ def test_json_schema_has_every_section_and_part():
     assert "null: no average" not in str(schema) and "moving average" in str(sections["training"])
 
 
-def test_a_base_that_cannot_be_made_is_no_choice():
+def test_an_abstract_class_is_no_choice():
     names = registry_of((FeedForward,)).names()
     assert names == ["gelu", "relu", "squared_relu", "swiglu", "geglu"]
     with pytest.raises(LookupError, match="nothing is named 'two_matrices'"):
@@ -296,25 +296,25 @@ TOKENIZERS = sorted(file.stem for file in (ROOT / "tokenizers").glob("*.py"))
 
 
 def test_the_fields_of_a_chopper_are_the_keys_of_the_yaml():
-    """Of every tokenizer: what `fit` learns fills keys that the YAML leaves open, or positional fields, or stands in a
-    chopper of another class."""
-    seen = {}
+    """For every tokenizer, the values that `fit` learns are stored in keys that the YAML omits, in positional fields,
+    or in a chopper of another class."""
+    choppers = {}
     for stem in TOKENIZERS:
         module = importlib.import_module(f"chopmix.tokenizers.{stem}")
-        for found in vars(module).values():
-            if isinstance(found, type) and hasattr(found, "Chopper") and found.__module__ == module.__name__:
-                seen[stem] = found.Chopper
-    assert set(seen) == {
+        for value in vars(module).values():
+            if isinstance(value, type) and hasattr(value, "Chopper") and value.__module__ == module.__name__:
+                choppers[stem] = value.Chopper
+    assert set(choppers) == {
         "audio", "audio_patches", "audio_stem", "category", "codes", "encoded", "image", "image_ids", "noted_text",
         "score", "sensor", "text", "video",
     }  # fmt: skip
-    for chopper in seen.values():
+    for chopper in choppers.values():
         assert list(keys_of(chopper)) == [field.name for field in fields(chopper) if field.kw_only]
-    assert [name for name, chopper in seen.items() if not issubclass(chopper, Chopper)] == [
+    assert [name for name, chopper in choppers.items() if not issubclass(chopper, Chopper)] == [
         "codes", "encoded", "image_ids", "noted_text", "score", "text",
     ]  # fmt: skip
     learned = ("statistics", "mean", "scale")
-    open_keys = {name: [key for key in learned if key in keys_of(chopper)] for name, chopper in seen.items()}
+    open_keys = {name: [key for key in learned if key in keys_of(chopper)] for name, chopper in choppers.items()}
     assert {name: keys for name, keys in open_keys.items() if keys} == {
         "audio": ["statistics"], "audio_patches": ["statistics"], "sensor": ["mean", "scale"],
     }  # fmt: skip
@@ -322,7 +322,7 @@ def test_the_fields_of_a_chopper_are_the_keys_of_the_yaml():
 
 @given(st.lists(st.text(max_size=6), max_size=4))
 def test_texts_of_a_configuration_are_written_as_they_are(texts):
-    """`°C` was written as `"\\xB0C"`. Characters that cannot be printed are escaped."""
+    """Characters such as `°` are written unescaped; characters that cannot be printed are escaped."""
     written = dumped({"unit": "°C", "texts": texts})
     assert yaml.safe_load(written) == {"unit": "°C", "texts": texts}
     assert written.replace("\n", "").isprintable()

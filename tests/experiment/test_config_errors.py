@@ -1,4 +1,4 @@
-"""Mistakes in configurations: each has its line and its words, and all are told at once."""
+"""Mistakes in configurations: one error has a line with the position and a message for each of them."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def write(folder: Path, text: str) -> Path:
 
 
 def lines_of(path, *overrides: str) -> list[str]:
-    """The problems of a configuration, one a line, without the folder of the file."""
+    """The lines of the error of a configuration, one for each mistake, without the folder of the file."""
     with pytest.raises(ConfigError) as caught:
         load_config(path, overrides)
     return [line.replace(str(path), "x.yaml") for line in str(caught.value).splitlines()]
 
 
 @pytest.mark.parametrize("sound", ["{use: audio, normalize: clip}", "{use: audio_stem}"])
-def test_no_clip_is_known_to_its_end_where_attention_follows_time(plain, sound):
-    given = (f"inputs.sound={sound}", "model.attention=same_sample & causal(seconds)")
-    assert any("inputs.sound: each token depends on the complete item" in line for line in lines_of(plain, *given))
-    assert not any("complete clip" in line for line in lines_of(plain, given[0], "model.attention=causl"))
+def test_tokens_that_depend_on_the_complete_sound_are_refused_with_attention_over_time(plain, sound):
+    overrides = (f"inputs.sound={sound}", "model.attention=same_sample & causal(seconds)")
+    assert any("inputs.sound: each token depends on the complete item" in line for line in lines_of(plain, *overrides))
+    assert not any("complete clip" in line for line in lines_of(plain, overrides[0], "model.attention=causl"))
 
 
-# ---- what is wrong -------------------------------------------------------------------------------------------------
+# ---- wrong values --------------------------------------------------------------------------------------------------
 
 
-def test_all_problems_at_once(tmp_path):
+def test_all_mistakes_are_reported_at_once(tmp_path):
     path = write(
         tmp_path,
         """\
@@ -74,7 +74,7 @@ def test_all_problems_at_once(tmp_path):
           tokens_per_step: 70
         """,
     )
-    found = lines_of(path, "training.sede=1")
+    lines = lines_of(path, "training.sede=1")
     expected = [
         r"x.yaml:2  inputs\.text\.encodng: TextTokenizer has no such key; did you mean 'encoding'\?",
         r"x.yaml:6  model\.heads: 5 does not divide width \(32\); possible: 4 or 8",
@@ -86,8 +86,8 @@ def test_all_problems_at_once(tmp_path):
         r"x.yaml:17  training\.tokens_per_step: must be a multiple of context \(16\), such as 64 or 80, not 70",
         r"command line  training\.sede: Training has no such key; did you mean 'seed'\?",
     ]
-    assert len(found) == len(expected), "\n".join(found)
-    for line, pattern in zip(found, expected, strict=True):
+    assert len(lines) == len(expected), "\n".join(lines)
+    for line, pattern in zip(lines, expected, strict=True):
         assert re.match(pattern, line), line
 
 
@@ -239,7 +239,7 @@ def test_one_mistake_is_one_line(plain, override, message):
     assert line.startswith("command line  ") and message in line
 
 
-def test_sinusoids_come_in_pairs(plain):
+def test_an_odd_width_is_refused_with_sinusoidal_positions(plain):
     (line,) = lines_of(plain, "model.width=33", "model.heads=3", "inputs.text.position=sinusoidal")
     assert "model.width: must be even for sinusoidal positions (inputs.text.position), not 33" in line
 
@@ -258,12 +258,12 @@ FILES = {
 
 
 @pytest.mark.parametrize(("text", "message"), FILES.items())
-def test_files_that_are_no_configuration(tmp_path, text, message):
+def test_files_that_are_no_configuration_are_refused(tmp_path, text, message):
     (line,) = lines_of(write(tmp_path, text))
     assert message in line
 
 
-def test_missing_sections_and_files(plain):
+def test_missing_sections_and_files_are_named(plain):
     assert lines_of(write(plain.parent, "out: here\n"))[0] == ("x.yaml:1  the configuration needs 'inputs'")
     (line,) = lines_of(plain.with_name("y.yaml"))
     assert line.endswith("there is no such file; did you mean 'x.yaml'?")
@@ -276,7 +276,7 @@ def test_missing_sections_and_files(plain):
     assert "cannot be read: x.yaml, line 1: byte 3 (0xff) is not valid UTF-8" in line
 
 
-def test_a_tree_has_no_lines():
+def test_mistakes_in_a_tree_have_no_line():
     tree = yaml.safe_load(PLAIN)
     tree["model"]["wdith"] = 3
     with pytest.raises(ConfigError, match=r"^config.yaml  model.wdith: model has no such key; did you mean 'width'\?$"):
@@ -285,7 +285,7 @@ def test_a_tree_has_no_lines():
         config_from_tree(3)
 
 
-# ---- classes from outside ------------------------------------------------------------------------------------------
+# ---- user-defined classes -----------------------------------------------------------------------------------------
 
 OUTSIDE = """
 from __future__ import annotations
@@ -329,7 +329,7 @@ def outside(tmp_path, monkeypatch) -> str:
     return name
 
 
-def test_classes_from_outside(plain, outside):
+def test_user_defined_classes_are_loaded_and_need_trust(plain, outside):
     overrides = [f"inputs.lidar={{use: '{outside}:LidarTokenizer', beams: 4}}", f"data.dataset={outside}:Moons"]
     config = load_config(plain, [*overrides, "model.attention=causal & window(3, angle)"])
     part = config.inputs["lidar"]
@@ -361,12 +361,12 @@ def test_classes_from_outside(plain, outside):
         ("model.block.norm=NAME:Odd", "norm: the signature of 'NAME:Odd' cannot be read as a schema: name 'NotThere'"),
     ],
 )  # fmt: skip
-def test_mistakes_about_classes_from_outside(plain, outside, override, message):
+def test_mistakes_about_user_defined_classes_are_named(plain, outside, override, message):
     (line,) = lines_of(plain, override.replace("NAME", outside))
     assert message.replace("NAME", outside) in line
 
 
-def test_a_wrong_required_number_hides_nothing_else(tmp_path):
+def test_a_wrong_required_number_does_not_hide_other_mistakes(tmp_path):
     tree = """\
         inputs: {text: {use: text, encoding: bytes}}
         model: {width: 32, depth: two, heads: 5, context: 16, attention: causl}
@@ -374,18 +374,18 @@ def test_a_wrong_required_number_hides_nothing_else(tmp_path):
         data: {dataset: tiny_shakespeare}
         training: {steps: many, tokens_per_step: 70}
         """
-    found = lines_of(write(tmp_path, tree))
-    for told in ("model.depth: must be a whole number", "does not divide width", "no graph named 'causl'",
-                 "training.steps: must be a whole number", "tasks.lm.target: no input is named 'txt'",
-                 "training.tokens_per_step: must be a multiple of context"):  # fmt: skip
-        assert sum(told in line for line in found) == 1, told
-    assert len(found) == 6
-    found = lines_of(write(tmp_path, tree.replace("width: 32", "width: wide").replace("heads: 5", "heads: 4")))
-    assert not any("heads" in line for line in found) and any("model.width" in line for line in found)
+    lines = lines_of(write(tmp_path, tree))
+    for message in ("model.depth: must be a whole number", "does not divide width", "no graph named 'causl'",
+                    "training.steps: must be a whole number", "tasks.lm.target: no input is named 'txt'",
+                    "training.tokens_per_step: must be a multiple of context"):  # fmt: skip
+        assert sum(message in line for line in lines) == 1, message
+    assert len(lines) == 6
+    lines = lines_of(write(tmp_path, tree.replace("width: 32", "width: wide").replace("heads: 5", "heads: 4")))
+    assert not any("heads" in line for line in lines) and any("model.width" in line for line in lines)
 
 
-def test_a_model_that_does_not_fit_into_memory_is_told_as_such(monkeypatch):
-    """Torch raises a RuntimeError for it; another RuntimeError stays what it is."""
+def test_a_model_that_does_not_fit_into_memory_is_a_memory_error(monkeypatch):
+    """Torch raises a RuntimeError, which becomes a MemoryError; other RuntimeErrors are not changed."""
     for text, kind in (("DefaultCPUAllocator: can't allocate memory", MemoryError), ("another bug", RuntimeError)):
 
         def fails(*_, text=text):
@@ -397,6 +397,6 @@ def test_a_model_that_does_not_fit_into_memory_is_told_as_such(monkeypatch):
 
 
 def test_a_wrong_value_is_removed_at_the_deepest_mapping():
-    """A path may lead into a value that is no mapping, such as a number where options are expected."""
+    """A path may continue below a value that is no mapping, such as a number instead of options."""
     tree = {"training": {"clip": 1.5, "seed": 0}}
     assert _without(tree, [("training", "clip", "norm"), ("training", "clip", 0)]) == {"training": {"seed": 0}}

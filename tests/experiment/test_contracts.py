@@ -1,4 +1,4 @@
-"""Mistakes in a tokenizer, a task or data set of one's own: each is named with its class, what it gave, and what is
+"""Mistakes in a user-defined tokenizer, task or data set: the message names the class, what it returned, and what is
 expected."""
 
 import re
@@ -36,8 +36,8 @@ VALUES, ANGLES = torch.zeros(4, 8), torch.zeros(4, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given(LidarChopper):
-    """A chopper that gives what it is told to, and counts four tokens."""
+class FixedChunk(LidarChopper):
+    """A chopper that returns the field `chunk` and counts four tokens."""
 
     chunk: object = None
 
@@ -49,14 +49,14 @@ class Given(LidarChopper):
 
 
 def chunk(**fields) -> Chunk:
-    """A chunk as code outside the tests may make it, where nobody looks at types."""
-    made = object.__new__(Chunk)
+    """A chunk whose fields may have wrong types: the tests check types only in the constructor of `Chunk`."""
+    result = object.__new__(Chunk)
     for name, value in (vars(Chunk(VALUES, 4, ANGLES)) | fields).items():
-        object.__setattr__(made, name, value)
-    return made
+        object.__setattr__(result, name, value)
+    return result
 
 
-class NoAxes(Given):
+class NoAxes(FixedChunk):
     axes: ClassVar = ()
 
 
@@ -79,26 +79,28 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), MISTAKES)
-def test_what_a_chopper_gives_is_checked_at_the_first_item(given, message):
-    with pytest.raises(ContractError, match=re.escape(f"inputs.scan: Given.{message}")):
-        pack([[("scan", SCAN)]], {"scan": Given(chunk=given)}, 8, ("order", "angle"))
+@pytest.mark.parametrize(("returned", "message"), MISTAKES)
+def test_the_result_of_a_chopper_is_checked_at_the_first_item(returned, message):
+    with pytest.raises(ContractError, match=re.escape(f"inputs.scan: FixedChunk.{message}")):
+        pack([[("scan", SCAN)]], {"scan": FixedChunk(chunk=returned)}, 8, ("order", "angle"))
 
 
 def test_coordinates_need_axes():
-    """Else positions and graphs would not know of them, without a word."""
+    """Without axes, positions and graphs could not use the coordinates."""
     with pytest.raises(
         ContractError, match=r"NoAxes.chop returned .* but its `axes` are empty, so that no position can use"
     ):
         pack([[("scan", SCAN)]], {"scan": NoAxes(chunk=chunk())}, 8)
-    assert pack([[("scan", SCAN)]], {"scan": Given(chunk=chunk())}, 8, ("order", "angle")).tokens.position.shape == (
+    assert pack(
+        [[("scan", SCAN)]], {"scan": FixedChunk(chunk=chunk())}, 8, ("order", "angle")
+    ).tokens.position.shape == (
         1,
         8,
         2,
     )
 
 
-def test_what_a_chopper_cannot_take_is_told():
+def test_an_item_that_a_chopper_cannot_process_is_an_error():
     with pytest.raises(ContractError, match=r"LidarChopper.chop cannot process 'scan.npy': .*define `decode`"):
         chopped("scan", LidarChopper(), "scan.npy")
     with pytest.raises(ContractError, match=r"ImageChopper.chop cannot process a list"):
@@ -121,7 +123,7 @@ def test_the_output_of_an_embedder_is_checked():
             check_embedded("scan", Lidar(), output, 8, 16)
 
 
-def test_an_embedder_is_made_of_three():
+def test_the_constructor_of_an_embedder_takes_three_arguments():
     assert constructor_problem(LidarTokenizer) is None
     assert constructor_problem(lambda *arguments, **options: None) is None
     assert constructor_problem(lambda chopper, width, context, more=1, *, key=1: None) is None
@@ -131,7 +133,7 @@ def test_an_embedder_is_made_of_three():
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "description"),
     [
         (torch.zeros(2), "a tensor of shape (2,)"),
         ("x" * 99, "a str"),
@@ -140,8 +142,8 @@ def test_an_embedder_is_made_of_three():
         (iter([]), "a list_iterator"),
     ],
 )
-def test_values_are_described(value, told):
-    assert described(value) == told
+def test_values_are_described(value, description):
+    assert described(value) == description
 
 
 # ------------------------------------------------------------------------------------- from a YAML to the message
@@ -187,28 +189,27 @@ class GivesTensors(LidarTokenizer):
         (GivesTensors, "inputs.scan: Chopper.chop returned a tensor of shape (32,); expected: a Chunk"),
     ],
 )
-def test_the_command_line_says_it_in_one_sentence(tmp_path, capsys, monkeypatch, kind, message):
-    """Though bad samples are allowed: it is the tokenizer that is wrong, not the data."""
+def test_the_command_line_prints_the_mistake_of_a_tokenizer(tmp_path, capsys, monkeypatch, kind, message):
+    """`bad_share: 1` allows any bad samples, but no mistakes of the tokenizer."""
     monkeypatch.setattr(own_modality, kind.__name__, kind, raising=False)
     monkeypatch.setattr(kind, "__module__", "own_modality")
     (tmp_path / "x.yaml").write_text(YAML.replace("NAME", kind.__name__))
     assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'run'}"]) == 2
-    told = capsys.readouterr().err
-    assert message in told and "Traceback" not in told
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
 
 
-def test_a_file_for_a_tokenizer_without_decode(tmp_path, capsys):
+def test_a_file_for_a_tokenizer_without_decode_is_refused(tmp_path, capsys):
     (tmp_path / "x.yaml").write_text(YAML.replace("NAME", "LidarTokenizer"))
     np.save(tmp_path / "scan.npy", SCAN)
     assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'run'}"]) == 0
-    given = ["predict", str(tmp_path / "run"), "--input", f"scan={tmp_path / 'scan.npy'}", "--trust", "own_modality"]
-    assert main(given) == 2
+    command = ["predict", str(tmp_path / "run"), "--input", f"scan={tmp_path / 'scan.npy'}", "--trust", "own_modality"]
+    assert main(command) == 2
     assert "inputs.scan: LidarChopper.chop cannot process" in capsys.readouterr().err
 
 
-def test_choppers_are_complete_in_one_step(tmp_path):
-    """What is learned is kept; what is kept is read, whether or not the data are there; nothing else stands in the
-    folder."""
+def test_choppers_are_fitted_and_stored_in_one_step(tmp_path):
+    """`build_choppers` stores the learned values, reads them again without the data, and writes no other files."""
     (tmp_path / "x.yaml").write_text("""
 inputs: {scan: own_modality:LidarTokenizer, side: {use: text, encoding: characters}}
 model: {width: 16, depth: 1, heads: 2, context: 32, attention: same_sample & (causal | from(scan))}
@@ -231,13 +232,13 @@ training: {steps: 1, samples_per_step: 4, device: cpu}
 
 
 class FixedRows(chopmix.SampleDataset):
-    """A data set whose `open` gives whatever `given` is."""
+    """A data set whose `open` returns the attribute `result`."""
 
     columns = ("scan", "label")
-    given = None
+    result = None
 
     def open(self, split):
-        return self.given
+        return self.result
 
 
 class NoMappings(chopmix.Samples):
@@ -250,21 +251,21 @@ class NoMappings(chopmix.Samples):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("result", "message"),
     [
         (None, "data.dataset: FixedRows.open('train') returned None; expected: Samples"),
         ([{"scan": SCAN, "label": 1}], "data.dataset: FixedRows.open('train') returned a list; expected: Samples"),
     ],
 )
-def test_what_a_data_set_opens_is_checked(monkeypatch, given, message):
-    monkeypatch.setattr(FixedRows, "given", given)
+def test_the_result_of_open_of_a_data_set_is_checked(monkeypatch, result, message):
+    monkeypatch.setattr(FixedRows, "result", result)
     with pytest.raises(ContractError, match=re.escape(message)):
         FixedRows().opened("train")
     with pytest.raises(DataError, match="has no split 'nonsense'; possible: train, val"):
         FixedRows().opened("nonsense")
 
 
-def test_samples_that_are_no_mappings():
+def test_samples_that_are_no_mappings_are_refused():
     reader = Reader(NoMappings(), {}, Inputs(columns={"scan": "scan"}), BadSamples("train", ("a", "b"), 1.0))
     message = "data.dataset: NoMappings returned a list as sample 'a'; expected: a mapping from columns to values"
     with pytest.raises(ContractError, match=message):
@@ -274,36 +275,36 @@ def test_samples_that_are_no_mappings():
 # ------------------------------------------------------------------------------------------------------------- a task
 
 
-@pytest.mark.parametrize("given, told", [
+@pytest.mark.parametrize("result, description", [
     (None, "None"), ((None, None), "(None, None)"), ((Batch, 3), "(a type, 3)"),
 ])  # fmt: skip
-def test_what_a_task_asks_is_checked_in_every_batch(given, told):
+def test_the_targets_of_a_task_are_checked_in_every_batch(result, description):
     class Asking(chopmix.Task):
         def targets(self, batch):
-            return given
+            return result
 
     planned = SetPlan(tokens=plain_tokens(1, 2), chunks={})
-    message = f"tasks.mine: Asking.targets returned {told}; expected: (batch, Targets)"
+    message = f"tasks.mine: Asking.targets returned {description}; expected: (batch, Targets)"
     with pytest.raises(ContractError, match=re.escape(message)):
         targets_of("mine", Asking(), Batch(main=planned))
 
 
 class Narrow(VocabularyHead):
-    """Gives the vectors as they are."""
+    """Returns the vectors instead of logits."""
 
     def forward(self, x, targets=None):
         return x
 
 
 class Means(LanguageModeling):
-    """Gives a loss for each target."""
+    """Returns a loss for each target instead of their sum."""
 
     def terms(self, output, targets):
         return {"loss": output.logsumexp(-1)}
 
 
 class Bare(LanguageModeling):
-    """Gives no name to its loss."""
+    """Returns a loss without a name."""
 
     def terms(self, output, targets):
         return output.sum()
@@ -315,14 +316,14 @@ class Bare(LanguageModeling):
     (Means, Tied, r"tasks\.lm: Means\.terms returned \{'loss': 'a tensor of shape \(3,\)'\}; expected: losses by name"),
     (Bare, Tied, r"tasks\.lm: Bare\.terms returned a tensor of shape \(\); expected: losses by name"),
 ])  # fmt: skip
-def test_what_a_head_and_a_loss_give_is_checked(task, head, message):
-    made, table = task(target="text"), nn.Embedding(9, 4)
+def test_the_results_of_a_head_and_a_loss_are_checked(task, head, message):
+    task, table = task(target="text"), nn.Embedding(9, 4)
     head, targets = head(table), Targets(values=torch.zeros(3, dtype=torch.long), count=3)
     with pytest.raises(ContractError, match=message):
-        terms_of("lm", made, head, head(torch.randn(3, 4)), targets)
+        terms_of("lm", task, head, head(torch.randn(3, 4)), targets)
 
 
-def test_what_a_loss_cannot_take_is_told():
+def test_targets_that_a_loss_cannot_process_are_an_error():
     targets = Targets(values=torch.tensor([0, 12]), count=2)
     with pytest.raises(
         ContractError, match=r"tasks\.lm: LanguageModeling\.terms failed: Tied returned .*\(2, 9\) for 2 targets; "
@@ -330,7 +331,7 @@ def test_what_a_loss_cannot_take_is_told():
         terms_of("lm", LanguageModeling(target="text"), Tied(nn.Embedding(9, 4)), torch.randn(2, 9), targets)
 
 
-def test_parts_of_ones_own_are_known_by_where_they_stand():
+def test_user_defined_parts_are_recognized_by_their_module():
     task = LanguageModeling(target="text")
     assert is_user_defined(Means(target="text")) and is_user_defined(Narrow(nn.Embedding(9, 4)))
     assert not is_user_defined(task) and not is_user_defined(Tied(nn.Embedding(9, 4)))

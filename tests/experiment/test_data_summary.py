@@ -1,4 +1,4 @@
-"""What a run says about its data before its first step."""
+"""A training prints a summary of its data before the first step."""
 
 import json
 
@@ -17,13 +17,13 @@ TRAINING = {"steps": 1, "samples_per_step": 4, "compile": False}
 
 
 def lines_of(folder, capsys, inputs, tasks, dataset, *more):
-    """What is printed before the first step, by the word before the colon."""
+    """The printed lines of a training, by the word before the colon."""
     tree = {"inputs": inputs, "model": MODEL, "tasks": tasks, "data": {"dataset": dataset}, "training": TRAINING,
             "evaluation": {"sample_tokens": 0}, "logging": {"tensorboard": False}, "out": "run"}  # fmt: skip
     (folder / "x.yaml").write_text(yaml.safe_dump(tree))
     assert main(["train", "x.yaml", *more]) == 0
-    said = capsys.readouterr()
-    return dict(line.split(": ", 1) for line in (said.out + said.err).splitlines() if ": " in line)
+    printed = capsys.readouterr()
+    return dict(line.split(": ", 1) for line in (printed.out + printed.err).splitlines() if ": " in line)
 
 
 def manifest(folder, rows, columns, files=()):
@@ -32,7 +32,7 @@ def manifest(folder, rows, columns, files=()):
     return {"use": "manifest", "train": "train.jsonl", "val": "val.jsonl", "columns": columns, "files": list(files)}
 
 
-def test_pictures_sounds_texts_and_classes(tmp_path, monkeypatch, capsys):
+def test_images_sounds_texts_and_classes_are_summarized(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rows = []
     for number in range(24):
@@ -61,9 +61,9 @@ def test_pictures_sounds_texts_and_classes(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("apart", "compared"), [(True, 1000), (False, 1000), (False, 12), (True, 12)])
-def test_windows_that_overlap_across_splits_are_noticed(tmp_path, monkeypatch, capsys, apart, compared):
-    """A recording is cut into windows that overlap by half, and divided at random or at a time. The lines of both files
-    are in random order. A second sensor counts down in every window: that alone is no overlap."""
+def test_windows_that_overlap_across_splits_are_reported(tmp_path, monkeypatch, capsys, apart, compared):
+    """Windows of one recording overlap, and are divided into splits at random or, with `apart`, at a time. A second
+    sensor counts down in every window, which alone is no overlap."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data_summary, "COMPARED_TRAIN", compared)
     recording = np.random.default_rng(0).normal(size=(2_000, 2)).round(4)
@@ -91,17 +91,17 @@ def test_windows_that_overlap_across_splits_are_noticed(tmp_path, monkeypatch, c
     }
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
     assert main(["train", "x.yaml"]) == 0
-    said = "".join(capsys.readouterr())
-    assert "motion: 40 measurement(s) of 2 channel(s), normalised by mean and std, 40 token(s)" in said
-    assert ("validation samples share measurements with training samples" in said) == (not apart)
-    assert ("left, motion: " in said) == (not apart)
-    assert apart or ("motion: at least " in said) == (compared < 57)
+    output = "".join(capsys.readouterr())
+    assert "motion: 40 measurement(s) of 2 channel(s), normalised by mean and std, 40 token(s)" in output
+    assert ("validation samples share measurements with training samples" in output) == (not apart)
+    assert ("left, motion: " in output) == (not apart)
+    assert apart or ("motion: at least " in output) == (compared < 57)
 
 
-def test_a_corpus_and_a_dry_run(tiny, capsys):
+def test_a_dry_run_prints_the_summary_of_a_text_corpus(tiny, capsys):
     assert main(["train", str(tiny()), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "data: text, " in said and " tokens from " in said and " to validate" in said
+    output = capsys.readouterr().out
+    assert "data: text, " in output and " tokens from " in output and " to validate" in output
 
 
 def test_many_classes_are_counted():
@@ -110,7 +110,7 @@ def test_many_classes_are_counted():
     assert task.summary([]) == "no labels"
 
 
-def test_ranges_and_sizes():
+def test_ranges_and_image_sizes_are_described():
     assert span([3, 3]) == "3" and span([0.5, 2.0], "seconds") == "0.5 to 2 seconds" and span([1_000]) == "1,000"
     grey, colour = np.zeros((4, 6), np.uint8), np.zeros((8, 6, 3), np.uint8)
     assert picture_sizes([grey]) == ("6 x 4 pixels grey", False)

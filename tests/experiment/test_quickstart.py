@@ -1,4 +1,4 @@
-"""The trained run that chopmix contains: `chopmix predict quickstart`."""
+"""The trained run `quickstart`, which is part of the package, is used by all commands that read a run."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FILES = [file for file in (TRAINED / "quickstart").rglob("*") if file.is_file()]
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty working directory; the contained run stays as it is."""
+    """An empty working directory. After the test, the files of the run are unchanged."""
     before = {file: file.read_bytes() for file in FILES}
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert before == {file: file.read_bytes() for file in (TRAINED / "quickstart").rglob("*") if file.is_file()}
 
 
-def test_it_is_small_and_its_weights_are_half_precise():
+def test_its_files_are_small_and_its_weights_have_half_precision():
     assert sum(file.stat().st_size for file in FILES) < 600_000
     run = chopmix.load("quickstart", device="cpu")
     stored = read_part(run.folder, run.step, "model")
@@ -39,7 +39,7 @@ def test_it_is_small_and_its_weights_are_half_precise():
                    if file.suffix in (".yaml", ".json", ".jsonl"))  # fmt: skip
 
 
-def test_it_answers_at_once(here, capsys):
+def test_it_predicts_an_answer(here, capsys):
     assert main(["examples", "quickstart", "--split", "test", "--number", "2", "--output", "examples"]) == 0
     words = [
         word
@@ -83,26 +83,28 @@ def test_a_local_folder_of_that_name_comes_first(here, capsys):
 
 
 @pytest.mark.parametrize("name", ["../trained/quickstart", "none", ".", "", "quickstart/assets", "/quickstart"])
-def test_no_other_name_leads_into_the_package(here, name):
+def test_other_names_are_not_folders_of_the_package(here, name):
     assert folder_of_run(name) == Path(name)
 
 
-def test_it_is_not_trained(here, capsys):
+def test_training_it_is_refused(here, capsys):
     assert main(["train", "quickstart"]) == 2
     assert "quickstart" in capsys.readouterr().err
 
 
-def test_its_weights_start_a_training(here, capsys):
+def test_a_training_starts_from_its_weights(here, capsys):
     small = ["data.dataset.samples=64", "tasks.answer.metrics=[]", "evaluation.attribution=false"]
     config = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
     assert (
         main(["train", str(config), "from=quickstart", "training.steps=1", "training.schedule=constant", *small]) == 0
     )
-    said = capsys.readouterr()
-    copied = re.search(r"from quickstart, step 900: copied (\d+) tensors \([\d,]+ values\)\n", said.out + said.err)
+    printed = capsys.readouterr()
+    copied = re.search(
+        r"from quickstart, step 900: copied (\d+) tensors \([\d,]+ values\)\n", printed.out + printed.err
+    )
     assert int(copied[1]) == len(read_part(TRAINED / "quickstart", 900, "model"))
 
 
-def test_it_is_a_part_of_another_run(here):
+def test_it_is_opened_as_a_part_of_another_run(here):
     part = open_part("quickstart")
     assert part.name == "quickstart" and part.model.training is False
