@@ -1,4 +1,4 @@
-"""`chopmix examples`: samples as files, and commands that ask about them."""
+"""`chopmix examples` writes samples as files, and prints commands that predict them."""
 
 import json
 import shlex
@@ -32,7 +32,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
-    """The quickstart after one step."""
+    """The folder of a small quickstart run after one step."""
     folder = tmp_path_factory.mktemp("examples") / "run"
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(ROOT)
@@ -43,20 +43,20 @@ def quickstart(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def in_checkout(monkeypatch):
-    """Configurations are named as a user names them."""
+    """The working directory is the checkout, so that configurations have short paths."""
     monkeypatch.chdir(ROOT)
 
 
-def test_samples_are_written_and_can_be_asked_about(quickstart, tmp_path, capsys):
+def test_samples_are_written_and_the_printed_commands_predict_them(quickstart, tmp_path, capsys):
     assert main(["examples", str(quickstart), "--number", "2", "--output", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     for number, line in enumerate(lines, start=1):
         folder = tmp_path / str(number)
-        told = json.loads((folder / "sample.json").read_text())
-        assert set(told) == {"image", "operator", "sound", "answer"} and told["operator"] in "+-"
-        assert np.asarray(Image.open(folder / told["image"])).shape == (8, 8)
-        wave, rate = soundfile.read(folder / told["sound"])
+        sample = json.loads((folder / "sample.json").read_text())
+        assert set(sample) == {"image", "operator", "sound", "answer"} and sample["operator"] in "+-"
+        assert np.asarray(Image.open(folder / sample["image"])).shape == (8, 8)
+        wave, rate = soundfile.read(folder / sample["sound"])
         assert rate == 8000 and len(wave) > 1000 and abs(wave).max() > 0.1
         program, command, run, *options = shlex.split(line)
         assert (program, command, run) == ("chopmix", "predict", str(quickstart)) and not any(
@@ -66,7 +66,7 @@ def test_samples_are_written_and_can_be_asked_about(quickstart, tmp_path, capsys
         assert "answer" in json.loads(capsys.readouterr().out)
 
 
-def test_samples_of_a_configuration_need_no_run(tmp_path, capsys):
+def test_examples_of_a_configuration_need_no_run(tmp_path, capsys):
     assert (
         main(
             [
@@ -85,18 +85,18 @@ def test_samples_of_a_configuration_need_no_run(tmp_path, capsys):
     assert (tmp_path / "a" / "1" / "image.png").exists()
 
 
-def test_what_is_refused(tiny, tmp_path, capsys):
-    for given, message in (
+def test_wrong_numbers_splits_and_text_corpora_are_refused(tiny, tmp_path, capsys):
+    for options, message in (
         (["configs/quickstart.yaml", "--number", "0"], "--number is 0; it must be at least 1"),
         ([str(tiny())], "is a text corpus: chopmix inspect shows its content"),
         (["configs/quickstart.yaml", "--split", "vla"], "vla"),
     ):
-        assert main(["examples", *given, "--output", str(tmp_path / "b")]) == 2
+        assert main(["examples", *options, "--output", str(tmp_path / "b")]) == 2
         assert message in capsys.readouterr().err
 
 
-def test_files_stay_in_their_folder_whatever_a_column_is_called(tmp_path, capsys):
-    """A stranger's run may read a column by the name of a path; a text may be longer than the name of a file."""
+def test_files_stay_in_their_folder_with_any_name_of_a_column(tmp_path, capsys):
+    """In an untrusted run, the name of a column may be a path; a text may be longer than the name of a file."""
     rows = [{"../../x": f"a/{n}.png", "note": "long " * 100, "label": n % 2} for n in range(4)]
     (tmp_path / "a").mkdir()
     for n in range(4):
@@ -129,8 +129,8 @@ def test_files_stay_in_their_folder_whatever_a_column_is_called(tmp_path, capsys
         ("text", {"use": "text", "encoding": "bytes"}),
     ],
 )
-def test_a_written_example_is_read_as_the_sample_was(column, options, tmp_path, monkeypatch):
-    """Videos and scores were written as arrays, which their tokenizers could not read."""
+def test_a_written_example_is_read_back_unchanged(column, options, tmp_path, monkeypatch):
+    """The tokenizers also read videos and scores that are written as arrays."""
     monkeypatch.chdir(tmp_path)
     run = untrained({column: options}, {"label": {"use": "classification", "target": "label"}})
     (chopper,) = run.choppers.values()
@@ -150,7 +150,7 @@ def test_a_written_example_is_read_as_the_sample_was(column, options, tmp_path, 
     "column, options",
     [("clip", {"use": "video", "size": 8, "patch_size": 4, "channels": 1}), ("tune", {"use": "score", "voices": 2})],
 )
-def test_a_damaged_array_is_named(column, options, content, tmp_path, monkeypatch):
+def test_a_damaged_array_is_an_error_with_its_path(column, options, content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (chopper,) = untrained({column: options}, {"label": {"use": "classification", "target": "label"}}).choppers.values()
     (tmp_path / "damaged.npy").write_bytes(content)
@@ -169,8 +169,8 @@ def test_a_damaged_array_is_named(column, options, content, tmp_path, monkeypatc
         ({"tune": {"use": "score", "voices": 2}}, "chopmix generate nowhere --trust untrained"),
     ],
 )
-def test_the_command_names_the_modules_of_the_user(inputs, command, tmp_path, monkeypatch):
-    """It lacked --trust, and was `predict` without inputs for a run that only generates."""
+def test_the_printed_command_trusts_the_modules_of_the_user(inputs, command, tmp_path, monkeypatch):
+    """The command contains --trust, and is `generate` for a run that only generates."""
     monkeypatch.chdir(tmp_path)
     task = (
         {"use": "language_modeling", "target": "tune"} if "tune" in inputs else {"use": "regression", "target": "value"}

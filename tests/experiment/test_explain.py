@@ -1,4 +1,4 @@
-"""`chopmix explain`: the reference in the terminal."""
+"""`chopmix explain` prints descriptions of keys, parts, graphs, commands and classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ topics_of, words = partial(explain.topics_of, commands=COMMANDS), partial(explai
 
 @pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.system)])
 def test_every_word_is_explained(every):
-    """Keys, places, parts, graphs, commands and public classes; in the larger tier all of them."""
+    """The words are keys, their positions in a YAML, parts, graphs, commands and public classes. The default tier tests
+    every twelfth of them."""
     assert len(words()) > 400
     for word in sorted(words())[::every]:
         for topic in topics_of(word):
@@ -33,8 +34,8 @@ def test_the_reference_contains_every_part():
     kinds, entries = reference()
     names = {entry.name for entry in entries}
     for folder in ("tokenizers", "tasks", "data.datasets"):
-        found = {name for name in modules_of(folder) if name in names}
-        assert len(found) > 9 and found <= names
+        parts = {name for name in modules_of(folder) if name in names}
+        assert len(parts) > 9 and parts <= names
     assert {"rms_norm", "muon", "cosine", "rotary", "mean_pooling", "attribution"} <= names
     assert len({kind.path for kind in kinds}) >= 20
     sections = {entry.path for entry in entries if not entry.name and "." not in entry.path}
@@ -86,7 +87,7 @@ def test_the_overview_names_sections_parts_and_commands(capsys):
     assert main(["explain", "merge"]) == 0 and "All options: chopmix merge --help" in capsys.readouterr().out
 
 
-def test_sentences_about_a_key():
+def test_the_sentences_about_a_key_are_selected():
     text = "Does things. `size` (pixels) is the size; with `fit: crop` it is cut. `crop: 1` keeps all. Others stay."
     assert sentences_about("size", text) == "`size` (pixels) is the size; with `fit: crop` it is cut."
     assert sentences_about("crop", text) == "`crop: 1` keeps all." and sentences_about("other", text) == ""
@@ -107,14 +108,14 @@ def test_sentences_about_a_key():
         ("Run", "attribution()"),
     ],
 )
-def test_places_of_a_file_operators_and_members_are_explained(word, expected, capsys):
+def test_positions_in_a_file_operators_and_members_are_explained(word, expected, capsys):
     assert main(["explain", word]) == 0
     text = capsys.readouterr().out
     assert expected in " ".join(text.split()) or expected in text
 
 
 def test_examples_and_errors_are_no_descriptions():
-    """`model.width` began with the code of the docstring."""
+    """The code of a docstring and its section `Raises` are not part of a description."""
     for entry in reference()[1]:
         for key in entry.keys:
             assert "torch.randn" not in key.text and not key.text.startswith("Raises"), (entry.title, key.name)
@@ -130,7 +131,7 @@ def test_the_keys_of_a_file_are_explained(capsys, tmp_path):
 
 
 def test_a_description_is_wrapped_to_the_width_of_the_terminal():
-    """Line breaks of the source were kept: `null: no` and `clipping.` on two lines."""
+    """Line breaks of the source are removed."""
     (topic,) = [topic for topic in topics_of("training.clip") if "gradient" in topic.text]
     assert "null: no clipping." in topic.text.split("\n\n")[0]
 

@@ -1,4 +1,4 @@
-"""Tables of figures: digits, values that are not finite, and 80 columns of a real terminal."""
+"""Tables of `chopmix compare`: the digits of numbers, values that are not finite, and the width of the terminal."""
 
 import io
 import json
@@ -33,13 +33,13 @@ from rich.console import Console
     ([math.inf, -math.inf], None, ["nan ± nan (2)"]),
     ([math.inf], None, ["inf"]), ([1.0, math.inf], None, ["inf ± nan (2)"]),
 ])  # fmt: skip
-def test_the_digits_of_a_figure_are_those_of_its_uncertainty(values, interval, expected):
-    """`0.6486 ± 0.18` had digits that mean nothing."""
+def test_a_number_has_only_the_digits_that_its_uncertainty_allows(values, interval, expected):
+    """`0.6486 ± 0.18` would have digits without a meaning."""
     assert Estimate(values, interval).lines == expected
 
 
 def test_values_that_are_not_finite_are_shown(tmp_path, monkeypatch, capsys):
-    """`statistics.stdev` ended in a traceback."""
+    """`statistics.stdev` raises an error for such values."""
     monkeypatch.chdir(tmp_path)
     for seed, value in enumerate(("NaN", "1.5", "Infinity")):
         for name in ("a", "b"):
@@ -60,7 +60,7 @@ def test_values_that_are_not_finite_are_shown(tmp_path, monkeypatch, capsys):
 
 
 def test_numbers_that_are_too_large_are_drawn_as_missing_or_refused(tmp_path, monkeypatch, capsys):
-    """Of a stranger's run: tracebacks, and "arange: cannot compute length"."""
+    """The curves of a run from someone else may contain such numbers."""
     monkeypatch.chdir(tmp_path)
     file = Path("a", "metrics.jsonl")
     file.parent.mkdir()
@@ -78,7 +78,7 @@ RATES = [f"learning_rate={rate} depth={depth}" for rate in ("0.001", "0.005", "0
 
 
 def test_nothing_is_cut_on_a_terminal_of_80_columns(tmp_path):
-    """Both columns of a sweep had the title `learning_rate=0.…`."""
+    """The titles of the columns of a sweep are wrapped, not shortened to `learning_rate=0.…`."""
     out, runs = tmp_path / "rates", []
     for number, rate in enumerate(RATES):
         for seed in (0, 1):
@@ -103,7 +103,7 @@ def test_nothing_is_cut_on_a_terminal_of_80_columns(tmp_path):
 
 
 def on_terminal(words: list[str], columns: int, folder: Path) -> str:
-    """What a command prints on a terminal of this width."""
+    """The output of a command on a terminal of this width."""
     leader, follower = pty.openpty()
     os.set_blocking(leader, True)
     environment = os.environ | {"COLUMNS": str(columns), "LINES": "40", "TERM": "xterm", "NO_COLOR": "1"}

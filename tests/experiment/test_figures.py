@@ -1,5 +1,5 @@
-"""The figures of a run are those of the checkpoint that `predict` and `evaluate` load: in the summary, in tables and
-pages, and for the evaluators at the end; several features at the same time."""
+"""The metrics of a run belong to the checkpoint that `predict` and `evaluate` load: in the summary, in tables, pages
+and the evaluators at the end, also with several features at the same time."""
 
 import csv
 import json
@@ -17,11 +17,9 @@ from chopmix.experiment.run import load_run
 from chopmix.inference.evaluator import Evaluator, Result
 from chopmix.training import checkpoints as checkpoint
 
-SEEN: list[tuple[int, float]] = []
-
 
 class Weights(Evaluator):
-    """The step and the sum of all weights of the model that an evaluator of the end sees."""
+    """Measures the step and the sum of all weights of the model that an evaluator at the end receives."""
 
     when = "end"
 
@@ -36,8 +34,8 @@ def sums_of_weights(folder: Path, step: int) -> float:
 
 
 def write_series(file: Path, hours: int = 500, seed: int = 0) -> Path:
-    """Hourly temperatures, minutes early or late, a second sensor four times an hour, a class and a session; some cells
-    are missing."""
+    """Writes a table with hourly temperatures at irregular minutes, a second sensor four times an hour, a class and a
+    session; some cells are empty."""
     random = np.random.default_rng(seed)
     cells: dict[float, dict] = {}
     for k in range(hours):
@@ -83,9 +81,8 @@ def config(folder: Path, **changes) -> str:
     return str(folder / "x.yaml")
 
 
-def test_a_forecast_with_everything_at_once(tmp_path, capsys):
-    """Input dropout, averaged weights, early stopping and a second task: the figures are those of the best checkpoint,
-    also of the evaluators at the end."""
+def test_a_forecast_with_many_features_has_the_metrics_of_the_best_checkpoint(tmp_path, capsys):
+    """The features are input dropout, averaged weights, early stopping, a second task and an evaluator at the end."""
     file = config(
         tmp_path, training={"steps": 60, "samples_per_step": 16, "learning_rate": 0.05, "ema": 0.8,
                             "input_dropout": {"wind": 0.4}, "stop": {"patience": 2, "metric": "val/next/mae"}},
@@ -102,25 +99,29 @@ def test_a_forecast_with_everything_at_once(tmp_path, capsys):
     assert summary["val/next/mae"] == maes[best] and summary["last"]["val/next/mae"] == maes[last]
     assert "val/weights" not in summary["last"] and summary["val/step"] == best
     assert summary["val/weights"] == pytest.approx(sums_of_weights(run, best), rel=1e-6)
-    found = figures_of(run)
-    assert (found.step, found.metrics["val/next/mae"], found.last["val/next/mae"]) == (best, maes[best], maes[last])
+    figures = figures_of(run)
+    assert (figures.step, figures.metrics["val/next/mae"], figures.last["val/next/mae"]) == (
+        best,
+        maes[best],
+        maes[last],
+    )
     loaded = load_run(run, trust=["test_figures"])
     assert loaded.step == best
     assert loaded.evaluate("val")["val/next/mae"] == pytest.approx(maes[best], rel=1e-5)
     again = load_run(run, checkpoint="last", trust=["test_figures"]).evaluate("val")["val/next/mae"]
-    assert again == pytest.approx(maes[last], rel=1e-5)  # the weights of the last step were put back and saved
+    assert again == pytest.approx(maes[last], rel=1e-5)  # the weights of the last step are restored and saved
     assert main(["evaluate", str(run), "--trust", "test_figures"]) == 0
-    said = capsys.readouterr().out
-    assert "The checkpoint was chosen by val/next/mae on these samples." in said
-    assert re.search(r"there (is|are) only \d blocks? of 30 h", said)
+    output = capsys.readouterr().out
+    assert "The checkpoint was chosen by val/next/mae on these samples." in output
+    assert re.search(r"there (is|are) only \d blocks? of 30 h", output)
     assert main(["evaluate", str(run), "--split", "test", "--trust", "test_figures"]) == 0
     assert "The checkpoint was chosen by val/next/mae on val." in capsys.readouterr().out
     (group,) = read_groups([run])
     assert group.values("val/next/mae") == {"run": maes[best]}
 
 
-def test_averaged_checkpoints_are_the_figures(tmp_path):
-    """The mean of the last checkpoints is the result of the run; no single checkpoint is better."""
+def test_the_metrics_are_those_of_averaged_checkpoints(tmp_path):
+    """The mean of the last checkpoints is the result of the run."""
     file = config(tmp_path, training={"steps": 12, "samples_per_step": 16, "learning_rate": 0.05},
                   checkpoints={"every": 4, "average": 2, "best": "val/next/mae"},
                   evaluation={"every": 4, "report": False,
@@ -136,19 +137,19 @@ def test_averaged_checkpoints_are_the_figures(tmp_path):
 
 
 @pytest.mark.system
-def test_a_table_with_everything_at_once(tmp_path, capsys):
-    """Folds by group, balanced classes, workers, clocks that are early and late, two rates, missing cells: every window
-    is in one fold, and the figures are those of a run without workers."""
+def test_folds_of_a_table_with_many_features_have_the_metrics_of_their_predictions(tmp_path, capsys):
+    """The features are folds by group, balanced classes, workers, irregular times, two rates and empty cells. Every
+    window is in one fold, and workers do not change the weights."""
     file = config(tmp_path, data={
         "dataset": yaml.safe_load(Path(config(tmp_path)).read_text())["data"]["dataset"], "split": None,
         "balance": "state",
     }, training={"steps": 6, "samples_per_step": 16, "learning_rate": 0.03})  # fmt: skip
     words = ["train", file, "--folds", "3", "--group", "session"]
     assert main([*words, "data.workers=0"]) == 0
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert (
-        "groups (column 'session')" in said.out
-        and "windows with several values in column 'session' are not used" in said.err
+        "groups (column 'session')" in printed.out
+        and "windows with several values in column 'session' are not used" in printed.err
     )
     division = "data.split={folds: 3, fold: 1, group: session}"
     assert main(["train", file, division, "data.workers=1", "checkpoints.best=null", f"out={tmp_path / 'b'}"]) == 0
@@ -176,16 +177,16 @@ def test_a_table_with_everything_at_once(tmp_path, capsys):
 
 
 @pytest.mark.system
-def test_folds_seeds_sweep_and_compare(tmp_path, capsys):
+def test_a_sweep_with_folds_and_seeds_is_compared(tmp_path, capsys):
     """Settings are compared on the samples of all folds; differences are paired by sample and by seed."""
     file = config(tmp_path, data={"dataset": yaml.safe_load(Path(config(tmp_path)).read_text())["data"]["dataset"],
                                  "split": None},
                   training={"steps": 4, "samples_per_step": 16, "learning_rate": 0.03})  # fmt: skip
     words = ["train", file, "--folds", "2", "--group", "session", "--seeds", "0,1"]
     assert main([*words, "--sweep", "training.learning_rate=1e-4,5e-2"]) == 0
-    said = capsys.readouterr().out
-    assert "sorted by val/loss, best first" in said and said.index("5e-2") < said.index("1e-4")
-    assert "The best setting was chosen on these samples" in said and "± " in said
+    output = capsys.readouterr().out
+    assert "sorted by val/loss, best first" in output and output.index("5e-2") < output.index("1e-4")
+    assert "The best setting was chosen on these samples" in output and "± " in output
     slow, fast = read_groups([tmp_path / "run"])
     assert [*slow.members] == ["seed-0", "seed-1"] and slow.keys == fast.keys and len(slow.keys) > 30
     difference = fast.minus(slow)["val/next/mae"]
@@ -202,8 +203,8 @@ def test_folds_seeds_sweep_and_compare(tmp_path, capsys):
     )
 
 
-def test_a_run_of_an_older_version_has_the_figures_of_its_best_checkpoint(tmp_path):
-    """Its summary has those of the last step."""
+def test_a_run_of_an_older_version_has_the_metrics_of_its_best_checkpoint(tmp_path):
+    """Its summary contains the metrics of the last step."""
     file = config(tmp_path, training={"steps": 12, "samples_per_step": 16, "learning_rate": 0.3})
     assert main(["train", file]) == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())

@@ -1,5 +1,5 @@
-"""Cross-validation, seeds and sweeps: which model the figures are about, figures over all samples compared with
-scikit-learn, what reads them, and what is refused."""
+"""Cross-validation, seeds and sweeps: metrics over the samples of all folds equal those of scikit-learn, and are read
+by `compare` and `report`; wrong options are refused."""
 
 import csv
 import json
@@ -33,7 +33,8 @@ def rows_of(file: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory) -> Path:
-    """Two seeds of three folds by patient, and the same with an inner division and early stopping."""
+    """A folder with two runs of three folds by patient: one with two seeds, one with an inner division and early
+    stopping."""
     folder = tmp_path_factory.mktemp("clinic")
     file = write_clinic(folder)
     config = write(folder, tree_of(file, folder / "folds"))
@@ -46,9 +47,9 @@ def clinic(tmp_path_factory) -> Path:
 
 
 def pooled_by_hand(rows: list[dict]) -> dict[str, float]:
-    """The figures over all samples by scikit-learn, from the predictions."""
+    """The metrics over all samples, computed by scikit-learn from the predictions."""
     of_class = [row for row in rows if "label" in row.get("targets", {}) and "error" not in row]
-    true, said = ([get(row) for row in of_class] for get in (
+    true, predicted = ([get(row) for row in of_class] for get in (
         lambda row: row["targets"]["label"], lambda row: row["diagnosis"]["class"],
     ))  # fmt: skip
     numbers = [
@@ -56,17 +57,17 @@ def pooled_by_hand(rows: list[dict]) -> dict[str, float]:
     ]
     errors = np.array([one - other for one, other in numbers])
     return {
-        "diagnosis/accuracy": accuracy_score(true, said),
-        "diagnosis/balanced_accuracy": balanced_accuracy_score(true, said),
-        "diagnosis/macro_f1": f1_score(true, said, average="macro"),
+        "diagnosis/accuracy": accuracy_score(true, predicted),
+        "diagnosis/balanced_accuracy": balanced_accuracy_score(true, predicted),
+        "diagnosis/macro_f1": f1_score(true, predicted, average="macro"),
         "diagnosis/loss": np.mean([row["loss"]["diagnosis"] for row in of_class]),
         "days/mae": np.abs(errors).mean(), "days/rmse": np.sqrt((errors**2).mean()),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "split", "seeds"), [("folds", "val", (0, 1)), ("inner", "test", (0,))])
-def test_figures_over_all_samples_are_those_of_scikit_learn(clinic, name, split, seeds):
-    """They were means over the folds, weighted by samples with and without a target."""
+def test_metrics_over_all_samples_equal_those_of_scikit_learn(clinic, name, split, seeds):
+    """They are computed over the samples with a target, not as means over the folds."""
     rows = rows_of(clinic / name / "predictions.jsonl")
     assert len(rows) == 90 * len(seeds) and {row["seed"] for row in rows} == set(seeds)
     (group,) = read_groups([clinic / name])
@@ -94,7 +95,7 @@ def test_predictions_have_seed_fold_key_and_group(clinic):
     assert all(len(each) == 1 for each in folds.values())
 
 
-def test_without_an_inner_division_the_last_checkpoint_counts(clinic, capsys):
+def test_without_an_inner_division_the_last_checkpoint_is_used(clinic, capsys):
     run = load_run(clinic / "folds/seed-0/fold-1")
     assert run.which == "last" and run.step == 12 and not (run.folder / "best.json").exists()
     words = ["train", str(clinic / "x.yaml"), "--folds", "3", "training.stop={patience: 1}"]
@@ -103,7 +104,7 @@ def test_without_an_inner_division_the_last_checkpoint_counts(clinic, capsys):
 
 
 def test_the_inner_division_chooses_the_checkpoint(clinic):
-    """On samples that are neither in the fold nor in train; a patient is in one of the three."""
+    """It uses samples that are neither in the fold nor in train; each patient is in one of the three."""
     for fold in range(3):
         run = load_run(clinic / f"inner/fold-{fold}")
         parts = {split: run.samples(split) for split in ("train", "val", "test")}
@@ -123,21 +124,20 @@ def test_the_inner_division_chooses_the_checkpoint(clinic):
 def test_the_table_of_folds_has_the_values_of_the_files(clinic, capsys):
     capsys.readouterr()
     assert main(["train", str(clinic / "x.yaml"), "--folds", "3", "--group", "patient", "--seeds", "0,1"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     labelled = sum("label" in row["targets"] for row in rows_of(clinic / "folds/predictions.jsonl")) // 2
-    assert re.search(rf"diagnosis: samples .* {labelled} ", said) and "fold-2" in said and "mean of folds" in said
+    assert re.search(rf"diagnosis: samples .* {labelled} ", output) and "fold-2" in output and "mean of folds" in output
     (group,) = read_groups([clinic / "folds"])
     rmse = np.mean([*group.values("val/days/rmse").values()])
-    assert re.search(rf"val/days/rmse .* {rmse:.3f}\d* ± ", said)
-    assert "15 groups (column 'patient')" in said and "The figures are those of the last checkpoint" in said
+    assert re.search(rf"val/days/rmse .* {rmse:.3f}\d* ± ", output)
+    assert "15 groups (column 'patient')" in output and "The figures are those of the last checkpoint" in output
 
 
-def test_compare_reads_all_that_a_training_writes(clinic, tmp_path, monkeypatch, capsys):
-    """Seeds with folds were refused."""
+def test_compare_and_report_read_seeds_with_folds(clinic, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["compare", str(clinic / "folds")]) == 0
-    said = capsys.readouterr().out
-    assert "val/days/rmse" in said and "bootstrap, 2,000 resamples of 15 groups (column 'patient')" in said
+    output = capsys.readouterr().out
+    assert "val/days/rmse" in output and "bootstrap, 2,000 resamples of 15 groups (column 'patient')" in output
     assert main(["report", str(clinic / "inner"), "--output", "inner.html"]) == 0
     page = Path("inner.html").read_text()
     assert "The folds" in page and "15 groups" in page and f"<h1>{clinic / 'inner'}</h1>" in page
@@ -145,12 +145,12 @@ def test_compare_reads_all_that_a_training_writes(clinic, tmp_path, monkeypatch,
     assert "inner.html exists; replace it with --overwrite" in capsys.readouterr().err
 
 
-def test_a_sweep_reads_the_folds_only_of_the_chosen_setting(clinic, capsys):
+def test_a_sweep_evaluates_only_the_folds_of_the_chosen_setting(clinic, capsys):
     out = clinic / "rates"
     words = ["train", str(clinic / "x.yaml"), "--folds", "3", "--inner", "0.3", f"out={out}", "training.steps=6"]
     assert main([*words, "--sweep", "training.learning_rate=1e-5,3e-2"]) == 0
-    said = capsys.readouterr().out
-    table, _, folds = said.partition("fold-0")
+    output = capsys.readouterr().out
+    table, _, folds = output.partition("fold-0")
     assert "test/" not in table and "test/diagnosis/accuracy" in folds
     evaluated = {file.parent.parent.parent.name for file in out.rglob("test-sums.safetensors")}
     assert evaluated == {"learning_rate=3e-2"}
@@ -159,14 +159,14 @@ def test_a_sweep_reads_the_folds_only_of_the_chosen_setting(clinic, capsys):
     assert len(rows) == 6 and not any(name.startswith("test/") for name in rows[0])
     assert {row["fold"] for row in rows_of(out / "predictions.jsonl")} == {0, 1, 2}
     assert main(["compare", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert "val/diagnosis/accuracy" in said and "test/" not in said
-    assert "the validation samples of the folds overlap" in said
+    output = capsys.readouterr().out
+    assert "val/diagnosis/accuracy" in output and "test/" not in output
+    assert "the validation samples of the folds overlap" in output
     assert main(["report", str(out)]) == 0
 
 
-def small(folder: Path, rows: list[dict], **data) -> str:
-    """A configuration on rows with a text, a class and a number."""
+def small_config(folder: Path, rows: list[dict], **data) -> str:
+    """The path of a configuration for rows with a text, a class and a number."""
     (folder / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
     columns = [name for name in rows[0] if name != "id"]
     return write(folder, TREE | {
@@ -179,36 +179,38 @@ def small(folder: Path, rows: list[dict], **data) -> str:
 
 
 def test_a_task_without_a_target_in_one_fold_is_measured_on_the_others(tmp_path, capsys):
-    """Of 24 samples in three groups, those of the third have no number, and no sample of the class c."""
+    """There are 24 samples in three groups. Those of the third have no number and not the class c."""
     rows = [{"text": "chop" * (n % 3 + 1), "label": "abc"[n % 3] if n < 16 else "ab"[n % 2], "group": n // 8,
              "size": n if n < 16 else None} for n in range(24)]  # fmt: skip
-    config = small(tmp_path, rows)
+    config = small_config(tmp_path, rows)
     assert main(["train", config, "--folds", "3", "--group", "group"]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"size: samples +│ +\d+ +│", said) and "–" in said and " 16 " in said
+    output = capsys.readouterr().out
+    assert re.search(r"size: samples +│ +\d+ +│", output) and "–" in output and " 16 " in output
     (group,) = read_groups([tmp_path / "run"])
     (member,) = group.members.values()
     sizes = [fold.samples.get("size", 0) for fold in member.folds.values()]
     assert sorted(sizes) == [0, 8, 8] and "val/size/rmse" in member.figures.metrics
-    assert "there are only 3 groups (column 'group')" in said
+    assert "there are only 3 groups (column 'group')" in output
 
 
-def test_a_class_that_train_lacks_and_missing_groups_are_named(tmp_path, capsys):
+def test_a_class_that_train_lacks_and_missing_groups_are_refused(tmp_path, capsys):
     rows = [{"text": "chop", "label": "c" if n == 0 else "ab"[n % 2], "group": n // 4, "size": n} for n in range(12)]
-    assert main(["train", small(tmp_path, rows), "--folds", "3", "--group", "group"]) == 2
+    assert main(["train", small_config(tmp_path, rows), "--folds", "3", "--group", "group"]) == 2
     assert "'c' in column 'label' is none of the 2 classes" in capsys.readouterr().err
     rows[5]["group"] = None
-    assert main(["train", small(tmp_path, rows), "--folds", "3", "--group", "group", f"out={tmp_path / 'b'}"]) == 2
+    assert (
+        main(["train", small_config(tmp_path, rows), "--folds", "3", "--group", "group", f"out={tmp_path / 'b'}"]) == 2
+    )
     assert "sample 'line 6' has no value in column 'group'" in capsys.readouterr().err
-    assert main(["train", small(tmp_path, rows), "--inner", "0.1"]) == 2
+    assert main(["train", small_config(tmp_path, rows), "--inner", "0.1"]) == 2
     assert "--inner needs --folds" in capsys.readouterr().err
-    assert main(["train", small(tmp_path, rows), "--folds", "3", "--inner", "0.1", "data.split.test=0.2"]) == 2
+    assert main(["train", small_config(tmp_path, rows), "--folds", "3", "--inner", "0.1", "data.split.test=0.2"]) == 2
     assert "the fold is the split test" in capsys.readouterr().err
 
 
-def test_a_manifest_names_the_column_of_its_keys(tmp_path, capsys):
+def test_the_keys_of_a_manifest_are_read_from_a_column(tmp_path, capsys):
     rows = [{"id": f"k{n}", "text": "chop", "label": "ab"[n % 2], "size": n} for n in range(12)]
-    config = small(tmp_path, rows, key="id")
+    config = small_config(tmp_path, rows, key="id")
     assert main(["train", config, "--folds", "2"]) == 0
     assert {row["key"] for row in rows_of(tmp_path / "run/predictions.jsonl")} == {row["id"] for row in rows}
     other = tmp_path / "other.jsonl"
@@ -222,22 +224,22 @@ def test_a_manifest_names_the_column_of_its_keys(tmp_path, capsys):
     ):
         rows[2]["id"] = changed
         capsys.readouterr()
-        assert main(["train", small(tmp_path, rows, key="id"), f"out={tmp_path / 'b'}"]) == 2
+        assert main(["train", small_config(tmp_path, rows, key="id"), f"out={tmp_path / 'b'}"]) == 2
         assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["seed", "fold", "key", "group", "loss", "targets", "error"])
 def test_tasks_with_the_name_of_a_column_are_refused(tmp_path, capsys, name):
-    tree = yaml.safe_load(Path(small(tmp_path, [{"text": "a", "label": "a", "size": 1}])).read_text())
+    tree = yaml.safe_load(Path(small_config(tmp_path, [{"text": "a", "label": "a", "size": 1}])).read_text())
     tree["tasks"] = {name: tree["tasks"]["kind"]}
     assert main(["train", write(tmp_path, tree)]) == 2
     assert f"tasks.{name}: {name!r} is the name of a column of the predictions" in capsys.readouterr().err
 
 
-def test_an_older_run_leaves_the_new_columns_out(tmp_path):
-    """Its task has the name of a column that older versions did not write."""
+def test_the_evaluation_of_an_older_run_omits_the_new_columns(tmp_path):
+    """The task has the name of a column that older versions did not write."""
     rows = [{"text": "chop", "label": "ab"[n % 2], "size": n} for n in range(12)]
-    assert main(["train", small(tmp_path, rows)]) == 0
+    assert main(["train", small_config(tmp_path, rows)]) == 0
     run = tmp_path / "run"
     for file in (run / "config.yaml", *(run / "assets").glob("task-kind/*")):
         if file.name == "config.yaml":
@@ -255,7 +257,7 @@ def test_an_older_run_leaves_the_new_columns_out(tmp_path):
         assert "class" in row["loss"] and "size" in row  # the answer, not the loss of the sample
 
 
-def test_a_damaged_file_of_sums_is_named(clinic, tmp_path):
+def test_a_damaged_file_of_sums_is_an_error_with_its_path(clinic, tmp_path):
     shutil.copytree(clinic / "inner", tmp_path / "inner")
     file = tmp_path / "inner/fold-1/report/test-sums.safetensors"
     file.write_bytes(file.read_bytes()[:-9])

@@ -1,4 +1,5 @@
-"""A trained GPT that is given eyes (configs/mix/gpt2_sees.yaml): unchanged at step 0, changed by what it sees later."""
+"""A trained GPT gets images as input (configs/mix/gpt2_sees.yaml): at step 0 its texts are unchanged, later images
+change them."""
 
 import json
 from pathlib import Path
@@ -30,7 +31,7 @@ def write(path: Path, **sections) -> Path:
 
 @pytest.fixture
 def seeing(tmp_path) -> tuple[Path, Path]:
-    """The folders of a GPT and of the same GPT with eyes, of tiny size: the shapes of the configuration's parts."""
+    """The folder of a tiny GPT, a tiny ViT and the GPT with images at step 0, and the configuration of the latter."""
     tree = yaml.safe_load(CONFIG.read_text())
     text = {"use": "text", "encoding": "bytes", "position": None}
     model = {**SMALL, **{key: tree["model"][key] for key in ("attention", "position", "block", "initialization")}}
@@ -54,20 +55,20 @@ def seeing(tmp_path) -> tuple[Path, Path]:
 
 @torch.inference_mode()
 def costs(folder: Path, inputs=None, checkpoint: str = "last", trust=()) -> torch.Tensor:
-    """What each of the first answers of val costs, in nats, one at a time."""
+    """The losses of the first answers of val in nats, computed one at a time."""
     run = load_run(folder, checkpoint=checkpoint, device="cpu", trust=trust)
     samples = run.samples("val")
     return torch.cat([run.losses(samples.select([number]), inputs=inputs)["lm"] for number in range(20)])
 
 
 @pytest.mark.system
-def test_at_step_0_the_gpt_writes_what_it_wrote_and_then_it_sees(seeing):
+def test_images_change_the_losses_of_the_gpt_only_after_step_0(seeing):
     folder, file = seeing
-    blind, untaught = costs(folder / "gpt", checkpoint="best"), costs(folder / "step_0")
-    assert torch.equal(blind, untaught), "bit for bit, with the picture before it"
+    before, at_step_0 = costs(folder / "gpt", checkpoint="best"), costs(folder / "step_0")
+    assert torch.equal(before, at_step_0), "bit for bit, with the picture before the text"
     train(load_config(file, ["training.steps=4"]))
-    taught = costs(folder / "sees")
-    assert not torch.equal(taught, costs(folder / "sees", inputs=())), "the picture changes what is written"
+    trained = costs(folder / "sees")
+    assert not torch.equal(trained, costs(folder / "sees", inputs=())), "the picture changes the losses"
 
 
 class Captions(SampleDataset):
@@ -85,8 +86,9 @@ class Captions(SampleDataset):
         return Listed([f"{split} {n}" for n in range(24)], rows)
 
 
-def test_an_imported_gpt2_is_given_the_eyes_of_an_imported_vit(tmp_path):
-    """As the head of the configuration says it, of tiny size: at step 0 GPT-2 writes what transformers' writes."""
+def test_an_imported_gpt2_reads_images_through_an_imported_vit(tmp_path):
+    """The steps are those in the header of the configuration, with tiny sizes. At step 0, the loss equals that of
+    transformers."""
     transformers, timm = pytest.importorskip("transformers"), pytest.importorskip("timm")
     torch.manual_seed(0)
     shape = {"n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
@@ -118,13 +120,13 @@ def test_an_imported_gpt2_is_given_the_eyes_of_an_imported_vit(tmp_path):
     trust = ["test_gpt_sees"]
     ids = torch.tensor([[60, 4, 4, 1]])
     with torch.inference_mode():
-        wanted = float(cross_entropy(gpt2(ids).logits[0], torch.tensor([4, 4, 1, 60]), reduction="sum"))
+        expected = float(cross_entropy(gpt2(ids).logits[0], torch.tensor([4, 4, 1, 60]), reduction="sum"))
     number = next(n for n in range(20) if (n % 7, n % 5, n % 3) == (4, 4, 1))
-    blind = costs(tmp_path / "step_0", trust=trust)
-    assert float(blind[number]) == pytest.approx(wanted, rel=1e-4)
-    assert torch.equal(blind, costs(tmp_path / "step_0", inputs=(), trust=trust)), "the picture changes nothing yet"
-    seen = costs(tmp_path / "sees", trust=trust)
-    assert not torch.equal(seen, costs(tmp_path / "sees", inputs=(), trust=trust))
+    at_step_0 = costs(tmp_path / "step_0", trust=trust)
+    assert float(at_step_0[number]) == pytest.approx(expected, rel=1e-4)
+    assert torch.equal(at_step_0, costs(tmp_path / "step_0", inputs=(), trust=trust)), "the picture changes nothing yet"
+    trained = costs(tmp_path / "sees", trust=trust)
+    assert not torch.equal(trained, costs(tmp_path / "sees", inputs=(), trust=trust))
 
 
 @pytest.mark.skipif(not (data_root() / "stamps").exists(), reason="needs CHOPMIX_DATA")

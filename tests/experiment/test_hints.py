@@ -1,4 +1,4 @@
-"""Words of other libraries are answered with what to write here."""
+"""Keys and flags of other libraries are refused with a hint of what to write in chopmix."""
 
 import pytest
 from chopmix.commands.cli import main
@@ -23,18 +23,18 @@ from chopmix.experiment.settings.sections import Checkpoints, Data, Evaluation, 
         ("model.n_embd=64", r"write model\.width"),
     ],
 )
-def test_a_key_of_another_library(tiny, override, message):
+def test_a_key_of_another_library_is_refused_with_a_hint(tiny, override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(tiny(), [override])
 
 
-def test_a_flag_of_another_library(tiny, capsys):
+def test_a_flag_of_another_library_is_refused_with_a_hint(tiny, capsys):
     with pytest.raises(SystemExit):
         main(["train", str(tiny()), "--epochs", "3"])
     assert "did you mean training.epochs=3?" in capsys.readouterr().err
 
 
-def test_no_hint_hides_a_key_or_is_given_twice():
+def test_hints_are_unique_and_no_hint_hides_a_key():
     words = " ".join(GROUPS).split()
     assert len(words) == len(set(words)) == len(HINTS) and all(word == word.lower() for word in words)
     keys = {name for section in (Training, Data, Evaluation, Checkpoints, Logging) for name in keys_of(section)}
@@ -45,7 +45,7 @@ def test_no_hint_hides_a_key_or_is_given_twice():
     )
 
 
-def test_several_columns_are_no_channel(tiny, tmp_path, capsys):
+def test_a_missing_sensor_column_has_a_hint_about_channels(tiny, tmp_path, capsys):
     rows = "".join(f"{n},{n / 2},{'ab'[n % 2]}\n" for n in range(20))
     (tmp_path / "log.csv").write_text("x,y,state\n" + rows)
     changes = {
@@ -58,7 +58,7 @@ def test_several_columns_are_no_channel(tiny, tmp_path, capsys):
     file = tiny(**{name: {k: v for k, v in value.items() if v} for name, value in changes.items()})
     overrides = ["inputs.text=null", "tasks.lm=null", "training.tokens_per_step=null"]
     assert main(["train", str(file), *overrides]) == 2
-    said = capsys.readouterr().err
-    assert "has no column 'vibration'; possible: x, y, state" in said
-    assert "several columns are channels of one stream: data.columns: {vibration: [x, y]}" in said
+    error = capsys.readouterr().err
+    assert "has no column 'vibration'; possible: x, y, state" in error
+    assert "several columns are channels of one stream: data.columns: {vibration: [x, y]}" in error
     assert main(["train", str(file), *overrides, "data.columns.vibration=[x, y]"]) == 0

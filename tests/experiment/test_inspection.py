@@ -1,4 +1,4 @@
-"""The page of a trained run: `chopmix inspect RUN`."""
+"""`chopmix inspect RUN` writes a page of a trained run with its predictions, attention and layers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def trained_run(tmp_path_factory):
 
 @pytest.fixture
 def run(trained_run, tmp_path):
-    """A copy of the run."""
+    """A copy of the trained run."""
     shutil.copytree(trained_run, tmp_path / "run")
     return tmp_path / "run"
 
@@ -50,7 +50,8 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def said(capsys, *words: str) -> str:
+def error_of(capsys, *words: str) -> str:
+    """The error output of a command that fails."""
     assert main([*map(str, words)]) in (1, 2)
     return capsys.readouterr().err
 
@@ -104,10 +105,10 @@ def test_a_sample_of_the_data_or_of_the_user_is_chosen(run, tmp_path, capsys):
         "--layers",
         "2",
         "--output",
-        str(tmp_path / "own.html"),
+        str(tmp_path / "user.html"),
     ]
     assert main(["inspect", str(run), *words]) == 0
-    page = (tmp_path / "own.html").read_text()
+    page = (tmp_path / "user.html").read_text()
     assert "input samples, sample 1<" in page and "page contains 2; --layers selects others" in page
     assert {layer for layer, _ in read_back(page)[1]} == {2}
 
@@ -129,8 +130,10 @@ def test_a_sample_of_the_data_or_of_the_user_is_chosen(run, tmp_path, capsys):
         (["model.depth=3", "--sample", "1"], "--sample needs the folder of a trained run, without KEY=VALUE"),
     ],
 )
-def test_what_the_run_does_not_have_is_refused(trained_run, capsys, words, message, tmp_path):
-    assert re.search(message, said(capsys, "inspect", trained_run, *words, "--output", tmp_path / "page.html"))
+def test_samples_inputs_and_layers_that_the_run_does_not_have_are_refused(
+    trained_run, capsys, words, message, tmp_path
+):
+    assert re.search(message, error_of(capsys, "inspect", trained_run, *words, "--output", tmp_path / "page.html"))
     assert not (tmp_path / "page.html").exists()
 
 
@@ -143,10 +146,10 @@ def test_a_run_without_its_data_needs_a_sample(trained_run):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_is_named(run, capsys):
+def test_a_folder_that_cannot_be_written_is_an_error(run, capsys):
     run.chmod(0o555)
     try:
-        assert "choose another location with --output FILE" in said(capsys, "inspect", run)
+        assert "choose another location with --output FILE" in error_of(capsys, "inspect", run)
     finally:
         run.chmod(0o755)
 
@@ -168,12 +171,12 @@ def test_a_text_corpus_has_a_page_of_its_learned_attention(tiny_run, tmp_path, c
     assert "val, window 2 of " in page and "probability of the target" in page
     assert "An input of another sample" not in page
     assert {*read_back(page)[1]} == {(layer, head) for layer in (1, 2) for head in (1, 2, 3, 4)}
-    assert main(["inspect", str(tiny_run), "--input", "text=chop", "--output", str(tmp_path / "own.html")]) == 0
+    assert main(["inspect", str(tiny_run), "--input", "text=chop", "--output", str(tmp_path / "user.html")]) == 0
 
 
 @pytest.mark.parametrize("task", ["masked_modeling", "masked_diffusion", "span_corruption"])
 def test_windows_of_a_corpus_have_pages_and_pictures(task, tmp_path, monkeypatch, capsys):
-    """For every task that hides parts of a text."""
+    """The tasks are those that hide parts of a text."""
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("Chop up everything and throw it into the mix. " * 200)
     inputs = {"text": {"use": "text", "encoding": "bytes"}}
@@ -203,7 +206,7 @@ def test_windows_of_a_corpus_have_pages_and_pictures(task, tmp_path, monkeypatch
 )
 def test_a_picture_that_cannot_be_written_is_refused(run, capsys, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert message in said(capsys, "inspect", run, *words)
+    assert message in error_of(capsys, "inspect", run, *words)
 
 
 def test_a_text_that_the_sample_lacks_is_generated_for_the_picture(tmp_path, monkeypatch, capsys):
@@ -211,12 +214,12 @@ def test_a_text_that_the_sample_lacks_is_generated_for_the_picture(tmp_path, mon
     assert main(["inspect", "quickstart", "--input", "operator=+", "--animate", "picture.svg"]) == 0
     assert "+" in re.search("class='final'.*?>(.*?)<", Path("picture.svg").read_text())[1]
     assert Path("picture.svg").read_text().count("class='lines ") >= 4
-    assert "picture.svg" in said(capsys, "inspect", "quickstart", "--animate", "picture.svg/more.svg")
+    assert "picture.svg" in error_of(capsys, "inspect", "quickstart", "--animate", "picture.svg/more.svg")
 
 
 @pytest.mark.parametrize("encoding, context", [("characters", 8), ("bytes", 24), ("bytes", 60)])
 def test_a_text_is_continued_within_the_context(encoding, context, tmp_path, monkeypatch, capsys):
-    """A prompt of 24 tokens with 24 more did not fit a context of 24."""
+    """The number of generated tokens is limited by the context."""
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("Chop up everything and throw it into the mix. " * 100)
     tree = {"inputs": {"text": {"use": "text", "encoding": encoding}},
@@ -229,13 +232,13 @@ def test_a_text_is_continued_within_the_context(encoding, context, tmp_path, mon
     assert main(["inspect", "run", "--animate", "picture.svg"]) == 0
     assert main(["inspect", "run", "--input", "text=" + "e" * (context - 2), "--animate", "picture.svg"]) == 0
     capsys.readouterr()
-    told = said(capsys, "inspect", "run", "--input", "text=" + "e" * (context - 1), "--animate", "picture.svg")
-    assert f"{context} tokens leave no room in the context of {context}" in told
+    error = error_of(capsys, "inspect", "run", "--input", "text=" + "e" * (context - 1), "--animate", "picture.svg")
+    assert f"{context} tokens leave no room in the context of {context}" in error
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_several_tasks_and_missing_inputs_have_pages(precision, tmp_path, monkeypatch):
-    """A task that hides parts of an input is shown alone; a sample may lack any input."""
+    """A task that hides parts of an input has a separate page; a sample may lack any input."""
     monkeypatch.chdir(tmp_path)
     inputs = {name: RUNS["language"][0][name] for name in ("image", "wave", "text")}
     tasks = {"label": {"use": "classification", "target": "label"}, "value": {"use": "regression", "target": "value"},
@@ -248,7 +251,7 @@ def test_several_tasks_and_missing_inputs_have_pages(precision, tmp_path, monkey
         page = Path("page.html").read_text()
         assert (precision == "bfloat16") == ("in bfloat16: " in page)
         layers = page[page.index("id='layers'") :]
-        for name in shown.trace.batch.targets:  # a squared error stood in a column of bits
+        for name in shown.trace.batch.targets:  # the unit of a squared error is not bits
             unit = "bits" if name != "value" else run.tasks["value"].metrics["loss"].unit
             assert f"<th>{name}</th><th>{unit}</th>" in layers
     assert "2 tokens" in write_page(trained(run, Choice(inputs={"wave": [[1.0, 2.0]] * 6})), Path("page.html"))
@@ -268,11 +271,11 @@ def test_an_input_is_replaced_by_another_value(here):
     run = load_run("quickstart")
     split = run.open("val")
     numbers = {sign: [n for n in range(20) if split.samples[n]["operator"] == sign] for sign in "+-"}
-    own, same, different = *numbers["+"][:2], numbers["-"][0]
+    first, same, different = *numbers["+"][:2], numbers["-"][0]
     row = re.compile("<tr><td>operator</td><td>(.*?)</td>")
 
     def cell(**choice) -> str:
-        write_page(trained(run, Choice(sample=str(own + 1), **choice)), Path("page.html"), Choice(**choice))
+        write_page(trained(run, Choice(sample=str(first + 1), **choice)), Path("page.html"), Choice(**choice))
         return row.search(Path("page.html").read_text())[1]
 
     assert cell().startswith("&#x27;-&#x27; of ")
@@ -280,7 +283,7 @@ def test_an_input_is_replaced_by_another_value(here):
     assert cell(other=str(same + 1)) == f"&#x27;+&#x27; of {split.samples.keys[same]} (the same value)"
 
 
-def test_inputs_of_another_length_are_named(here):
+def test_inputs_of_another_length_are_not_replaced(here):
     inputs = {name: RUNS["language"][0][name] for name in ("image", "text")}
     run = untrained(inputs, {"label": {"use": "classification", "target": "label"}}, {"depth": 2})
     texts = [sample["text"] for sample in run.open("val").samples]
@@ -302,20 +305,20 @@ LEAKS = "this graph leaks: 6 of 7 targets can influence their own prediction"
         ("causal", ""),
     ],
 )
-def test_what_is_wrong_with_a_mask_is_said_before_training(mask, message, here, capsys):
+def test_a_wrong_attention_mask_is_reported_before_training(mask, message, here, capsys):
     config = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
     words = [f"model.attention={mask}", "data.dataset.samples=300", "--output", "mask.html"]
     assert main(["inspect", str(config), *words]) == 0
-    said, page = capsys.readouterr().out, Path("mask.html").read_text()
-    assert message in said and message in page
-    assert ("None of the" in page) == (message != LEAKS) and said.count("\n") == 1 + bool(message)
+    output, page = capsys.readouterr().out, Path("mask.html").read_text()
+    assert message in output and message in page
+    assert ("None of the" in page) == (message != LEAKS) and output.count("\n") == 1 + bool(message)
 
 
 @pytest.mark.parametrize(
     "pooling, uses_inputs", [("mean_pooling", True), ("attention_pooling", True), ("class_token", False)]
 )
 def test_a_page_says_whether_a_prediction_uses_the_last_vectors_of_an_input(pooling, uses_inputs, here):
-    """It said for each pooling that the tokens of the inputs are averaged."""
+    """The text of the page depends on the pooling."""
     inputs = {name: RUNS["language"][0][name] for name in ("image", "wave")}
     task = {"use": "classification", "target": "label", "pooling": pooling}
     run = untrained(inputs, {"label": task}, {"depth": 2, "core_tokens": 1})

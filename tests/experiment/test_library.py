@@ -1,4 +1,5 @@
-"""chopmix as a library: nothing is printed, wrong samples and paths of clients, configurations from Python."""
+"""chopmix as a library prints nothing, refuses wrong samples and paths of clients, and trains configurations that are
+mappings."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from chopmix.files.errors import RunError
 from PIL import Image
 
 
-def rows(folder) -> None:
+def write_rows(folder) -> None:
     """Writes a list of pictures with a note and two numbers each."""
     lines = ["image,note,numbers,kind"]
     for n in range(24):
@@ -43,7 +44,7 @@ def tree(folder: Path, name: str) -> dict:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("library")
-    rows(folder)
+    write_rows(folder)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CHOPMIX_CACHE", str(folder / "cache"))
         chopmix.train(tree(folder, "run"), progress=False)
@@ -60,7 +61,7 @@ def content(folder) -> bytes:
     return (folder / "0.png").read_bytes()
 
 
-def test_a_service_sees_every_message_once(folder, messages, capsys):
+def test_every_message_is_logged_once_and_not_printed(folder, messages, capsys):
     run = chopmix.load(folder / "run")
     run.predict([{"note": "ab"}])
     assert messages().count("'kind' is predicted without image, numbers") == 1
@@ -77,16 +78,16 @@ def test_training_prints_its_progress_unless_it_is_turned_off(folder, messages, 
     assert "step 2/2" in capsys.readouterr().err
 
 
-def test_a_mapping_is_a_configuration_of_the_user(folder, tmp_path):
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(tree(folder, "from_file")))
+def test_a_mapping_is_trained_like_a_configuration_file(folder, tmp_path):
+    (tmp_path / "user.yaml").write_text(yaml.safe_dump(tree(folder, "from_file")))
     assert chopmix.train(tree(folder, "from_python"), training={"steps": 3})["step"] == 3
-    assert chopmix.train(tmp_path / "own.yaml", training={"steps": 3})["step"] == 3
+    assert chopmix.train(tmp_path / "user.yaml", training={"steps": 3})["step"] == 3
     first, second = (chopmix.load(folder / name).model.state_dict() for name in ("from_file", "from_python"))
     assert all(bool((value == second[name]).all()) for name, value in first.items())
-    given = tree(folder, "paths")
-    given["data"]["dataset"]["train"], given["data"]["dataset"]["files"] = folder / "list.csv", ("image",)
-    before = repr(given)
-    assert chopmix.train(given)["step"] == 2 and repr(given) == before
+    config = tree(folder, "paths")
+    config["data"]["dataset"]["train"], config["data"]["dataset"]["files"] = folder / "list.csv", ("image",)
+    before = repr(config)
+    assert chopmix.train(config)["step"] == 2 and repr(config) == before
 
 
 @pytest.mark.parametrize(
@@ -148,12 +149,12 @@ def test_several_modules_are_trusted_at_once(folder, monkeypatch):
         (folder / f"{name}.py").write_text("from chopmix.tasks.classification import Classification\n"
                                            "class Own(Classification):\n    pass\n")  # fmt: skip
     tasks = {name: {"use": f"{name}:Own", "target": "kind"} for name in ("first", "second")}
-    chopmix.train(tree(folder, "own") | {"tasks": tasks}, progress=False)
+    chopmix.train(tree(folder, "trusted") | {"tasks": tasks}, progress=False)
     for trust in (["first", "second"], "first,second"):
-        assert chopmix.load(folder / "own", trust=trust).predict({"note": "a"}).keys() >= {"first", "second"}
+        assert chopmix.load(folder / "trusted", trust=trust).predict({"note": "a"}).keys() >= {"first", "second"}
     for flags in (["--trust", "first,second"], ["--trust", "first", "--trust=second"]):
-        assert main(["evaluate", str(folder / "own"), *flags]) == 0
-    assert main(["evaluate", str(folder / "own"), "--trust", "first"]) == 2
+        assert main(["evaluate", str(folder / "trusted"), *flags]) == 0
+    assert main(["evaluate", str(folder / "trusted"), "--trust", "first"]) == 2
 
 
 def test_standard_library_logging_does_not_repeat_messages(folder):

@@ -1,4 +1,4 @@
-"""Files that are written in place are not links: a folder from someone else can contain links to files elsewhere."""
+"""No file is written through a link: a folder from someone else can contain links to other files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IN_PLACE = {
     "data/tar_files.py": "a partial file",
     "data/tokenizing.py": "a partial file",
 }
-"""The source files that open files for writing by a path, and what these are."""
+"""The source files that open files for writing by a path, and which files they write."""
 
 
 def writes(call: ast.Call) -> bool:
@@ -35,15 +35,15 @@ def writes(call: ast.Call) -> bool:
 
 
 def test_only_new_files_and_checked_files_are_opened_for_writing():
-    found = {}
+    paths = {}
     for folder in ("chopmix", *PACKAGES[1:], "projects"):
         for file in (ROOT / folder).rglob("*.py"):
             text = file.read_text()
             if "tests" not in file.parts and any(word in text for word in ("open(", "copy", "truncate")):
                 calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
                 if any(map(writes, calls)):
-                    found[file.relative_to(ROOT).as_posix()] = True
-    assert set(found) == set(IN_PLACE)
+                    paths[file.relative_to(ROOT).as_posix()] = True
+    assert set(paths) == set(IN_PLACE)
 
 
 @pytest.mark.parametrize("kind", ["hard link", "symbolic link", "pipe", "folder"])
@@ -65,7 +65,7 @@ def test_links_are_not_written(tmp_path, kind):
 
 
 def test_no_command_writes_into_a_hard_link_of_a_run(tiny, tmp_path, capsys):
-    """Every file of a run is also a file elsewhere; training on, evaluating and reporting change none of these."""
+    """Every file of a run is a hard link to another file; commands on the run do not change these files."""
     assert main(["train", str(tiny()), "training.steps=4"]) == 0
     run, victims = tmp_path / "runs" / "tiny", tmp_path / "elsewhere"
     for name in (".lock", "evaluations.jsonl"):
@@ -89,7 +89,7 @@ def test_no_command_writes_into_a_hard_link_of_a_run(tiny, tmp_path, capsys):
     assert {file: file.read_bytes() for file in before} == before
 
 
-def test_the_log_of_a_job_is_no_link(tiny, tmp_path):
+def test_the_log_of_a_job_is_not_written_into_a_link(tiny, tmp_path):
     (tmp_path / "victim").write_text("mine")
     os.link(tmp_path / "victim", tmp_path / "a.log")
     with pytest.raises(DataError, match=r"a\.log has 2 hard links"):

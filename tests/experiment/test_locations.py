@@ -25,7 +25,7 @@ MODEL = {
 
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch):
-    """The folder of the YAML file, and the working directory next to it."""
+    """The folder `a` of the YAML file; the working directory is the folder `b` next to it."""
     notify.cache_clear()
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     for name in ("a", "b"):
@@ -35,7 +35,7 @@ def places(tmp_path, monkeypatch):
 
 
 def read(folder: Path, dataset: object, *overrides: str):
-    """The options of the data set of a configuration in this folder."""
+    """The options of the data set of a configuration that is written into this folder and loaded."""
     (folder / "x.yaml").write_text(yaml.safe_dump(MODEL | {"data": {"dataset": dataset}}))
     return load_config(os.path.relpath(folder / "x.yaml"), ["out=run", *overrides]).tree["data"]["dataset"]
 
@@ -54,26 +54,26 @@ def test_a_corpus_trains_and_is_evaluated_from_another_folder(places, capsys):
     assert "working directory" not in capsys.readouterr().err
 
 
-def test_every_form_of_a_path(places):
+def test_paths_of_every_form_are_relative_to_the_file(places):
     write(places / "one.txt", places / "s-001.tar", places / "en", places / "fr", Path("one.txt"), places / "two.txt")
     absolute = str(places / "two.txt")
-    found = read(places, {"use": "text", "train": ["one.txt", "*.txt", absolute], "val": "~/one.txt"})
-    assert found["train"] == ["../a/one.txt", "../a/*.txt", absolute] and found["val"] == "~/one.txt"
-    found = read(places, {"use": "parallel_text", "train": {"text": "en", "other": "fr"}})
-    assert found["train"] == {"text": "../a/en", "other": "../a/fr"}
+    options = read(places, {"use": "text", "train": ["one.txt", "*.txt", absolute], "val": "~/one.txt"})
+    assert options["train"] == ["../a/one.txt", "../a/*.txt", absolute] and options["val"] == "~/one.txt"
+    options = read(places, {"use": "parallel_text", "train": {"text": "en", "other": "fr"}})
+    assert options["train"] == {"text": "../a/en", "other": "../a/fr"}
     columns = {"columns": {"text": "txt"}}
     for shards in ("s-{000..001}.tar", "s-001.tar"):
         assert read(places, {"use": "webdataset", "train": shards, **columns})["train"] == f"../a/{shards}"
-    for kept in ("s3://bucket/s-001.tar", "https://host/one.tar"):
-        assert read(places, {"use": "webdataset", "train": kept, **columns})["train"] == kept
+    for address in ("s3://bucket/s-001.tar", "https://host/one.tar"):
+        assert read(places, {"use": "webdataset", "train": address, **columns})["train"] == address
     assert read(places, {"use": "hugging_face", "path": "owner/name"})["path"] == "owner/name"
     (places / "owner" / "name").mkdir(parents=True)
-    found = read(places, {"use": "hugging_face", "path": "owner/name"})
-    assert found["path"] == "../a/owner/name" and found["train"] == "train"
-    found = read(
+    options = read(places, {"use": "hugging_face", "path": "owner/name"})
+    assert options["path"] == "../a/owner/name" and options["train"] == "train"
+    options = read(
         places, {"use": "mixture", "of": {"mine": {"use": "text", "train": "one.txt"}, "code": "python_stdlib"}}
     )
-    assert found["of"]["mine"]["train"] == "../a/one.txt"
+    assert options["of"]["mine"]["train"] == "../a/one.txt"
     assert read(places, {"use": "text", "train": "one.txt"}, "data.dataset.train=one.txt")["train"] == "one.txt"
 
 
@@ -123,7 +123,7 @@ def test_a_pattern_that_takes_too_long_is_reported_when_the_data_are_read(places
     assert "contains ** more than" in capsys.readouterr().err
 
 
-def test_a_class_of_the_user_names_its_paths(places, monkeypatch):
+def test_paths_of_a_user_defined_class_are_relative_to_the_file(places, monkeypatch):
     (places / "mine.py").write_text(
         "from chopmix.data.base import Dataset\n\n\nclass Mine(Dataset):\n    paths = ('folder',)\n\n"
         "    def __init__(self, *, folder: str):\n        self.folder = folder\n"

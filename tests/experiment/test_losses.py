@@ -1,5 +1,5 @@
-"""`run.losses`: the loss of samples and texts, alone and together, per token, from a part of the inputs; the same in
-the table of an evaluation."""
+"""`run.losses` computes the losses of samples, texts and tokens, also from some of the inputs; an evaluation writes the
+same losses into its table."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
     return load_run(folder / "run")
 
 
-def test_losses_are_those_of_each_sample_alone_and_add_up(run):
+def test_the_losses_of_samples_are_the_same_alone_and_together(run):
     samples = run.samples("train")
     together, metrics = run.losses(samples), run.evaluate("train")
     assert together.keys() == {"diagnosis", "days"}
@@ -45,7 +45,7 @@ def test_losses_are_those_of_each_sample_alone_and_add_up(run):
     np.testing.assert_allclose(together["diagnosis"], expected, rtol=1e-4)
 
 
-def test_losses_from_some_inputs(run):
+def test_losses_are_computed_from_some_of_the_inputs(run):
     samples = run.samples("val")
     only = run.losses(samples, inputs=["note"])
     without = run.losses([dict(sample) | {"blood": None} for sample in samples], inputs=["note"])
@@ -81,8 +81,8 @@ def test_losses_are_a_column_of_the_evaluation(run, tmp_path):
             )
 
 
-def test_losses_of_texts_and_tokens(tiny_run):
-    """For a run that reads a corpus: with the start token, in windows, without targets for an empty text."""
+def test_the_losses_of_tokens_add_up_to_the_loss_of_a_text(tiny_run):
+    """Long texts are divided into windows; an empty text has no targets."""
     run = chopmix.load(tiny_run)
     texts = ["chop", "mix set token " * 9, ""]
     sums, tokens = run.losses(texts)["lm"], run.losses(texts, per_token=True)["lm"]
@@ -98,7 +98,7 @@ def test_losses_of_texts_and_tokens(tiny_run):
 
 
 def test_a_loss_that_compares_samples_has_no_value_for_one(tmp_path):
-    """With `unlabelled`, the first term still has one; what is refused compares whole batches."""
+    """With `unlabelled`, a labelled sample still has a loss; a loss that compares whole batches is refused."""
     rows = [{"text": "chop" * (n % 3 + 1), "label": "ab"[n % 2] if n % 4 else None} for n in range(24)]
     (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
     tree = TREE | {

@@ -1,4 +1,4 @@
-"""What a start does not wait for: libraries that a run does not use are not imported."""
+"""Commands do not import slow libraries that a run does not use."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from chopmix.commands.cli import main
 def run(*words, draws=False):
     assert main(list(words)) == 0, words
     unused = ["sympy", "torch._dynamo", "torchaudio"] + ["matplotlib"] * (not draws)
-    found = [name for name in unused if name in sys.modules]
-    assert not found, (words, found)
+    imported = [name for name in unused if name in sys.modules]
+    assert not imported, (words, imported)
 
 text, images, folder = sys.argv[1:]
 run("train", text, "training.steps=2")
@@ -42,8 +42,8 @@ run("evaluate", folder + "/runs/images", "--report", draws=True)  # a confusion 
 
 
 @pytest.mark.system
-def test_a_run_of_text_or_images_imports_no_compiler_and_nothing_that_draws_or_hears(tiny, tmp_path):
-    """torch._dynamo and sympy take a second, matplotlib and torchaudio a third each."""
+def test_runs_of_text_or_images_import_no_compiler_plotting_or_audio_library(tiny, tmp_path):
+    """Importing torch._dynamo and sympy takes a second, matplotlib and torchaudio a third of a second each."""
     training = {"steps": 2, "precision": "float32", "compile": False, "learning_rate": None, "schedule": "constant"}
     text = tiny("text", training=training | {"optimizer": "muon"}, evaluation={"every": 2})
     images = tmp_path / "images.yaml"

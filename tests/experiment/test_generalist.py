@@ -1,4 +1,4 @@
-"""The generalist that also plays, by its own YAML made small, on stand-ins for the data that must be fetched."""
+"""The generalist `five.yaml`, which also plays a game, is trained with small sizes on replacements of its data."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ SMALL = ("model.width=24", "model.depth=1", "training.minutes=null", "training.s
          "data.dataset.of.cartpole.of.episodes=12", "logging.tensorboard=false")  # fmt: skip
 
 
-def stand_ins(folder):
-    """Pictures, tones, sentences and code in the place of MNIST, FSDD, Multi30k and Python's library."""
+def replaced_data(folder):
+    """Overrides with pictures, tones, sentences and code instead of MNIST, FSDD, Multi30k and Python's library."""
     random, rows, tones = np.random.default_rng(0), [], []
     for number in range(40):
         picture, sound = folder / f"{number}.png", folder / f"{number}.wav"
@@ -34,8 +34,8 @@ def stand_ins(folder):
         of[name] = f"{{use: manifest, train: {folder / name}.jsonl, columns: [{name}, label]}}"
     for split, lines in (("train", 40), ("val", 4)):
         for language in ("en", "de"):
-            told = [f"{language} {split} a man sees {n} birds .\n" for n in range(lines)]
-            (folder / f"{split}.{language}").write_text("".join(told))
+            sentences = [f"{language} {split} a man sees {n} birds .\n" for n in range(lines)]
+            (folder / f"{split}.{language}").write_text("".join(sentences))
     pairs = ", ".join(f"{split}: {{en: {folder / split}.en, de: {folder / split}.de}}" for split in ("train", "val"))
     (folder / "code.txt").write_text("".join(f"def add_{n}(a, b): return a + b\n" for n in range(200)))
     return [f"data.dataset.of.mnist={of['image']}", f"data.dataset.of.fsdd={of['sound']}",
@@ -46,10 +46,10 @@ def stand_ins(folder):
 @pytest.mark.system
 def test_one_set_of_weights_learns_five_tasks_and_plays(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
-    assert not main(["train", str(FIVE), *SMALL, *stand_ins(tmp_path), f"out={tmp_path / 'five'}"])
-    said = "".join(capsys.readouterr())
+    assert not main(["train", str(FIVE), *SMALL, *replaced_data(tmp_path), f"out={tmp_path / 'five'}"])
+    output = "".join(capsys.readouterr())
     for figure in ("digit/accuracy", "spoken/accuracy", "german/loss", "python/loss", "act/accuracy", "return_at_20"):
-        assert f"val/{figure}" in said
+        assert f"val/{figure}" in output
     assert not main(["play", str(tmp_path / "five"), "--target", "30", "--episodes", "2", "--temperature", "0.5"])
     assert "target return" in capsys.readouterr().out
     run = load_run(tmp_path / "five")

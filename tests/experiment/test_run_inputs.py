@@ -1,4 +1,4 @@
-"""What may be given to a run: one contract for `predict` and `generate`, in Python and on the command line."""
+"""Inputs of `predict` and `generate` have the same rules in Python and on the command line; wrong inputs are refused."""
 
 import json
 
@@ -32,8 +32,8 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Runs of random weights, in a folder each."""
-    folder = tmp_path_factory.mktemp("given")
+    """A folder with a subfolder for each of `RUNS`, with random weights."""
+    folder = tmp_path_factory.mktemp("inputs")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         for name, tree in RUNS.items():
@@ -42,11 +42,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def opened(folder, name):
+def open_run(folder, name):
     return load_run(folder / name, trust=["untrained"])
 
 
-def asked(folder, command, name, *more):
+def run_command(folder, command, name, *more):
     return main([command, str(folder / name), "--trust", "untrained", *more])
 
 
@@ -56,8 +56,8 @@ ROW = Everything().open("val")[0]
 # --------------------------------------------------------------------------------------------------------- predictions
 
 
-def test_one_sample_is_predicted_as_a_list_of_one_is(folder):
-    run, sample = opened(folder, "sees"), {"text": "chop mix"}
+def test_one_sample_is_predicted_like_a_list_of_one_sample(folder):
+    run, sample = open_run(folder, "sees"), {"text": "chop mix"}
     answer = run.predict(sample, max_tokens=3)
     assert answer.keys() == {"kind", "says", "without"} and [answer] == run.predict([sample], max_tokens=3)
     assert run.predict([]) == []
@@ -66,10 +66,10 @@ def test_one_sample_is_predicted_as_a_list_of_one_is(folder):
             run.predict(wrong)
 
 
-def test_inputs_that_are_missing_are_named(folder, capsys):
-    run, said = opened(folder, "sees"), []
-    run.predict([{"text": "chop"}, {"text": "mix", "image": ROW["image"]}, {}], say=said.append, max_tokens=2)
-    assert said == [
+def test_missing_inputs_are_reported(folder, capsys):
+    run, messages = open_run(folder, "sees"), []
+    run.predict([{"text": "chop"}, {"text": "mix", "image": ROW["image"]}, {}], say=messages.append, max_tokens=2)
+    assert messages == [
         f"1 of 2 samples: {what} (--input NAME=VALUE)"
         for what in (
             "'label' is predicted without image, other",
@@ -77,65 +77,65 @@ def test_inputs_that_are_missing_are_named(folder, capsys):
             "'other' is generated without image",
         )
     ]
-    assert asked(folder, "predict", "sees", "--input", "text=chop") == 0
+    assert run_command(folder, "predict", "sees", "--input", "text=chop") == 0
     assert "'label' is predicted without image, other (--input NAME=VALUE)\n" in capsys.readouterr().err
-    said.clear()
-    opened(folder, "fills").predict({"text": "chop<|mask|>", "other": "m<|mask|>x"}, say=said.append)
-    opened(folder, "two").predict({"text": "chop"}, say=said.append, max_tokens=2)
-    assert said == [], "the text is read, and `other` is written; nothing stands before the text"
+    messages.clear()
+    open_run(folder, "fills").predict({"text": "chop<|mask|>", "other": "m<|mask|>x"}, say=messages.append)
+    open_run(folder, "two").predict({"text": "chop"}, say=messages.append, max_tokens=2)
+    assert messages == [], "the text is read and `other` is generated; no input comes before the text"
 
 
-def test_a_sample_without_any_input_has_an_error_that_names_them(folder):
-    run = opened(folder, "sees")
+def test_a_sample_without_any_input_has_an_error_with_the_names_of_the_inputs(folder):
+    run = open_run(folder, "sees")
     good, *bad = run.predict([{"text": "chop"}, {}, {"text": None}], max_tokens=2)
     assert "kind" in good and bad == [{"error": "it has none of the inputs text, image, other"}] * 2
-    assert opened(folder, "names").predict({}) == {"error": "it has none of the inputs text"}
+    assert open_run(folder, "names").predict({}) == {"error": "it has none of the inputs text"}
 
 
-def test_a_model_that_continues_texts_predicts_nothing(tiny_run, capsys):
-    told = f"{tiny_run} continues texts: it generates text and has no other input to predict from. "
-    told += "Write `chopmix generate "
+def test_a_model_that_continues_texts_refuses_to_predict(tiny_run, capsys):
+    message = f"{tiny_run} continues texts: it generates text and has no other input to predict from. "
+    message += "Write `chopmix generate "
     for samples in ([{}], {}, []):
-        with pytest.raises(RunError, match=f"^{told}{tiny_run} --prompt TEXT`$"):
+        with pytest.raises(RunError, match=f"^{message}{tiny_run} --prompt TEXT`$"):
             load_run(tiny_run).predict(samples)
-    with pytest.raises(RunError, match=f"^{told}{tiny_run} --prompt TEXT`$"):
+    with pytest.raises(RunError, match=f"^{message}{tiny_run} --prompt TEXT`$"):
         load_run(tiny_run).predict({"text": "hello"})  # the true value of its task
     assert main(["predict", str(tiny_run), "--input", "text=hello"]) == 2
     assert "generates 'text', so the task cannot read it" in capsys.readouterr().err
 
 
 def test_unreadable_samples_are_counted(folder, capsys):
-    assert asked(folder, "predict", "sees", "--input", "image=gone.png", "--input", "image=also.png") == 1
+    assert run_command(folder, "predict", "sees", "--input", "image=gone.png", "--input", "image=also.png") == 1
     assert "2 of 2 samples have no result because of errors\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("command", "python"), [("predict", "predict"), ("generate", "generate")])
-def test_an_input_that_the_run_does_not_have_is_told(folder, capsys, command, python):
-    run, told = opened(folder, "sees"), "has no input 'imgae'; possible: text, image"
-    with pytest.raises(RunError, match=told):
+def test_an_input_that_the_run_does_not_have_is_refused(folder, capsys, command, python):
+    run, message = open_run(folder, "sees"), "has no input 'imgae'; possible: text, image"
+    with pytest.raises(RunError, match=message):
         run.predict({"imgae": 1}) if python == "predict" else run.generate(inputs={"imgae": 1})
-    assert asked(folder, command, "sees", "--input", "imgae=1") == 2 and told in capsys.readouterr().err
+    assert run_command(folder, command, "sees", "--input", "imgae=1") == 2 and message in capsys.readouterr().err
 
 
-def test_a_folder_is_no_file(folder, capsys):
-    assert asked(folder, "predict", "sees", "--input", f"image={folder}") == 2
-    told = f"--input image={folder}: {folder} is a folder. Pass its files: --input 'image={folder}/**/*.*'"
-    assert told in capsys.readouterr().err
+def test_a_folder_instead_of_a_file_is_refused(folder, capsys):
+    assert run_command(folder, "predict", "sees", "--input", f"image={folder}") == 2
+    message = f"--input image={folder}: {folder} is a folder. Pass its files: --input 'image={folder}/**/*.*'"
+    assert message in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------- generation
 
 
 def test_of_two_language_models_the_second_reads_the_first(folder, capsys):
-    """In Python and on the command line; what is read changes what is written."""
-    run = opened(folder, "two")
+    """Python and the command line generate the same text; another input changes the scores."""
+    run = open_run(folder, "two")
     alone = run.generate(inputs={"text": "chop chop"}, target="other", max_tokens=6, temperature=0)
     assert alone == run.generate(inputs={"text": "chop chop"}, max_tokens=6, temperature=0)
     capsys.readouterr()
     more = ["--target", "other", "--max-tokens", "6", "--temperature", "0"]
-    assert asked(folder, "generate", "two", "--input", "text=chop chop", *more) == 0
-    heard = capsys.readouterr()
-    assert heard.out == f"{alone}\n" and "without" not in heard.err
+    assert run_command(folder, "generate", "two", "--input", "text=chop chop", *more) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{alone}\n" and "without" not in printed.err
     scores = []
     for text in ("chop chop", "token"):
         split = run.as_split([{"text": text}])
@@ -146,7 +146,7 @@ def test_of_two_language_models_the_second_reads_the_first(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "target", "told"),
+    ("name", "inputs", "target", "message"),
     [
         ("two", {"text": "a"}, "text", "generates 'text', so the task cannot read it; it has no other inputs"),
         ("two", {"other": "a"}, "text", "does not read 'other' to generate text; it has no other inputs"),
@@ -155,31 +155,31 @@ def test_of_two_language_models_the_second_reads_the_first(folder, capsys):
         ("two", {"text": "a"}, "txet", "does not generate 'txet'; possible: text, other"),
     ],
 )  # fmt: skip
-def test_what_is_not_read_for_a_target_is_told(folder, capsys, name, given, target, told):
-    with pytest.raises(RunError, match=told):
-        opened(folder, name).generate(inputs=given, target=target)
-    pairs = [each for item in given.items() for each in ("--input", "=".join(item))]
-    assert asked(folder, "generate", name, *pairs, *(["--target", target] if target else [])) == 2
-    assert told in capsys.readouterr().err
+def test_an_input_that_is_not_read_for_a_target_is_refused(folder, capsys, name, inputs, target, message):
+    with pytest.raises(RunError, match=message):
+        open_run(folder, name).generate(inputs=inputs, target=target)
+    pairs = [each for item in inputs.items() for each in ("--input", "=".join(item))]
+    assert run_command(folder, "generate", name, *pairs, *(["--target", target] if target else [])) == 2
+    assert message in capsys.readouterr().err
 
 
-def test_a_text_is_written_to_the_target_that_is_named(folder):
-    run = opened(folder, "two")
+def test_a_text_is_generated_for_the_chosen_target(folder):
+    run = open_run(folder, "two")
     texts = {target: run.generate("c", target=target, max_tokens=8, temperature=0) for target in ("text", "other")}
-    assert texts["text"] != texts["other"], "by two heads"
+    assert texts["text"] != texts["other"], "each text has its head"
     assert ["".join(each) for each in zip(*run.stream("c", target="other", max_tokens=8, temperature=0))] == [
         texts["other"]
     ]
 
 
-def test_what_generates_nothing_points_to_predict(folder, capsys):
-    assert asked(folder, "generate", "names", "--input", "text=a") == 2
-    assert "generates nothing: none of its tasks (kind) is" in (told := capsys.readouterr().err)
-    assert "`chopmix predict` prints its predictions" in told
+def test_a_run_that_generates_nothing_points_to_predict(folder, capsys):
+    assert run_command(folder, "generate", "names", "--input", "text=a") == 2
+    assert "generates nothing: none of its tasks (kind) is" in (error := capsys.readouterr().err)
+    assert "`chopmix predict` prints its predictions" in error
 
 
-def test_predict_says_what_a_draft_lacks(folder, capsys):
-    assert asked(folder, "predict", "fills", "--input", "text=chop") == 0
+def test_predict_names_what_is_missing_in_a_draft(folder, capsys):
+    assert run_command(folder, "predict", "fills", "--input", "text=chop") == 0
     line = json.loads(capsys.readouterr().out)
     assert line["text"] == {"error": "'text' contains no '<|mask|>' to fill in"}
     assert line["other"] == {"error": "'other' is missing; `chopmix generate` generates it"}
@@ -190,7 +190,7 @@ def test_predict_says_what_a_draft_lacks(folder, capsys):
 
 @pytest.mark.parametrize("name, target", [("two", "other"), ("fills", "other"), ("sees", "other")])
 def test_a_sampled_answer_depends_on_its_sample_and_seed_alone(folder, name, target):
-    run, words = opened(folder, name), ["chop", "mix", "set", "chop", "token"]
+    run, words = open_run(folder, name), ["chop", "mix", "set", "chop", "token"]
     samples, how = [{"text": word} for word in words], {"temperature": 1.0, "max_tokens": 6}
     alone = [run.generate(inputs=sample, target=target, seed=7, **how) for sample in samples]
     together = run.generate(inputs=samples, target=target, seed=7, **how)
@@ -209,9 +209,9 @@ def test_a_sampled_answer_depends_on_its_sample_and_seed_alone(folder, name, tar
     ]
 
 
-def test_predictions_of_good_and_bad_samples_with_different_seeds(folder):
-    """In a batch of several tasks, some samples lack inputs, some are wrong."""
-    run = opened(folder, "sees")
+def test_each_good_sample_among_bad_ones_is_predicted_with_its_seed(folder):
+    """The samples have several tasks; some lack inputs and some are wrong."""
+    run = open_run(folder, "sees")
     picture, seeds = ROW["image"], [5, 6, 7, 8, 5, 9]
     samples = [{"text": "chop"}, {"image": picture}, {"imgae": 1}, {"text": "mix", "image": picture}, {"text": "chop"},
                {"text": "\x01"}]  # fmt: skip
@@ -234,8 +234,8 @@ def test_predictions_of_good_and_bad_samples_with_different_seeds(folder):
         run.generate(inputs={"text": "chop"}, target="other", seed="x", temperature=1.0)
 
 
-def test_prompts_have_random_numbers_of_their_own(folder):
-    run, how = opened(folder, "two"), {"target": "other", "temperature": 1.0, "max_tokens": 6, "seed": 3}
+def test_each_prompt_has_its_random_numbers(folder):
+    run, how = open_run(folder, "two"), {"target": "other", "temperature": 1.0, "max_tokens": 6, "seed": 3}
     prompts = ["chop", "mix", "chop", None]
     together = run.generate(prompts, **how)
     assert [together[n] for n in (0, 1, 3)] == [run.generate(prompts[n], **how) for n in (0, 1, 3)]
