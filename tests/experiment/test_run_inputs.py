@@ -1,4 +1,4 @@
-"""Inputs of `predict` and `generate` have the same rules in Python and on the command line; wrong inputs are refused."""
+"""Inputs of `predict` and `generate` have the same rules in Python and on the command line; wrong ones are refused."""
 
 import json
 
