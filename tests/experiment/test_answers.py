@@ -370,9 +370,9 @@ def test_an_evaluation_without_readable_samples_names_their_number_once(here, ca
 
 
 def test_warnings_are_not_printed_among_the_results_of_an_evaluation(here, capsys):
-    folder = pictures(Path("noted"), 4)
+    folder = pictures(Path("mixed"), 4)
     (folder / "black" / "001.png").write_bytes(b"no picture")
-    assert main(["evaluate", "run", "--data", "noted", "--report", "r"]) == 0
+    assert main(["evaluate", "run", "--data", "mixed", "--report", "r"]) == 0
     printed = capsys.readouterr()
     assert "001.png" not in printed.out and printed.err.count("sample 'black/001.png' is bad") == 1
 

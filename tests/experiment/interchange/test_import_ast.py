@@ -86,7 +86,7 @@ def test_an_imported_model_predicts_the_names_of_its_classes(tmp_path):
         ({"model_type": "wav2vec2"}, "model_type is 'wav2vec2'; possible: 'audio-spectrogram-transformer', .*'gpt2'"),
     ],
 )
-def test_what_is_not_reproduced_is_refused(tmp_path, options, message):
+def test_a_model_that_is_not_reproduced_is_refused(tmp_path, options, message):
     directory(tmp_path / "ast", {})
     described = json.loads((tmp_path / "ast" / "config.json").read_text())
     (tmp_path / "ast" / "config.json").write_text(json.dumps(described | options))

@@ -323,18 +323,18 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
     ({"model_type": "electra"}, "model_type is 'electra'; possible: .*'bert', .*'roberta', 't5'"),
     ({"num_hidden_layers": 3}, r"missing cores.main.blocks.2"),
     ({"num_hidden_layers": 1}, r"unexpected cores.main.blocks.1"),
-    ({"num_hidden_layers": 1_000}, r"1,000 layers, but the weights have only \d+ tensors"),  # before they are made
+    ({"num_hidden_layers": 1_000}, r"1,000 layers, but the weights have only \d+ tensors"),  # refused before the layers are built
     ({"intermediate_size": 40}, "has shape"),
     ({"hidden_size": 2**17}, "has shape"),  # 64 GiB: refused before memory is allocated
 ])  # fmt: skip
-def test_what_is_not_reproduced_exactly_is_refused(tmp_path, changes, message):
+def test_a_model_that_is_not_reproduced_exactly_is_refused(tmp_path, changes, message):
     source = directory(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
         import_directory(source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_llama_may_name_no_end(tmp_path):
+def test_a_llama_without_end_tokens_is_imported(tmp_path):
     """transformers treats an empty list of end tokens as no end token."""
     transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA, eos_token_id=[])).save_pretrained(tmp_path / "in")
     import_directory(tmp_path / "in", tmp_path / "run")

@@ -146,7 +146,7 @@ def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
         ("no_such_model", {}, "'no_such_model' is not one of timm's vision transformers"),
     ],
 )
-def test_what_is_not_reproduced_is_refused(tmp_path, name, options, message):
+def test_a_model_that_is_not_reproduced_is_refused(tmp_path, name, options, message):
     directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
     config = json.loads((tmp_path / "timm" / "config.json").read_text())
     arguments = {} if name == "resnet18" else config["model_args"] | options
