@@ -323,7 +323,7 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
     ({"model_type": "electra"}, "model_type is 'electra'; possible: .*'bert', .*'roberta', 't5'"),
     ({"num_hidden_layers": 3}, r"missing cores.main.blocks.2"),
     ({"num_hidden_layers": 1}, r"unexpected cores.main.blocks.1"),
-    ({"num_hidden_layers": 1_000}, r"1,000 layers, but the weights have only \d+ tensors"),  # refused before the layers are built
+    ({"num_hidden_layers": 1_000}, r"1,000 layers, but the weights have only \d+ tensors"),  # not built
     ({"intermediate_size": 40}, "has shape"),
     ({"hidden_size": 2**17}, "has shape"),  # 64 GiB: refused before memory is allocated
 ])  # fmt: skip
