@@ -17,7 +17,7 @@ from torch import Tensor
 from ..files.reading import DataError
 from ..models.batch import IGNORED, Batch, Chunks, SetPlan
 from ..models.tokens import PADDING, Tokens, plain_tokens
-from .sampler import SampleIndex, Shuffled, Slots
+from .sampler import SampleIndex, Shuffled
 from .skipped import Skipped
 from .split import Split
 from .token_file import TokenFiles
@@ -67,8 +67,6 @@ class StreamSplit(Split):
     input: str = "text"
     separate: bool = False
     rows: int = 1
-    changes: tuple[tuple[int, int], ...] = ()
-    """Changes of `rows` during training, as pairs (batch, rows); see `sampler.Slots`."""
     skipped: Skipped = field(default_factory=lambda: Skipped.of(""), repr=False)
     _plain: dict[int, Tokens] = field(default_factory=dict, repr=False)
 
@@ -88,15 +86,7 @@ class StreamSplit(Split):
     @cached_property
     def sampler(self) -> Windows:
         """The sampler, which selects the windows of each step."""
-        windows = Windows(len(self.file.ids), self.context, self.rows)
-        return windows.changed(self.rows, self.changes)
-
-    @property
-    def slots(self) -> Slots | None:
-        return self.sampler.slots
-
-    def changed(self, rows: int, changes: Sequence[tuple[int, int]]) -> StreamSplit:
-        return replace(self, rows=rows, changes=tuple(changes))
+        return Windows(len(self.file.ids), self.context, self.rows)
 
     def check_training(self) -> None:
         if len(self.file.ids) < self.context + 1:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from copy import copy
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -31,38 +29,11 @@ Order = np.ndarray | list[np.ndarray]
 """The numbers of the samples of an epoch: as one array, or as one array per batch."""
 
 
-@dataclass(frozen=True)
-class Slots:
-    """The places of each global batch in the order in which training reads samples: batch 2 of 8 `rows` has the slots
-    16 to 23. `changes` are pairs (batch, rows): with ((2, 16),), batch 2 has the slots 16 to 31, batch 3 has 32 to
-    47."""
-
-    rows: int
-    changes: tuple[tuple[int, int], ...] = ()
-
-    def of(self, batch: int) -> range:
-        """Returns the slots of a batch."""
-        first, since, rows = 0, 0, self.rows
-        for number, changed in self.changes:
-            if number > batch:
-                break
-            first, since, rows = first + (number - since) * rows, number, changed
-        first += (batch - since) * rows
-        return range(first, first + rows)
-
-    def batches(self, slots: int) -> int:
-        """Returns the number of batches that have at least this number of slots together."""
-        last = max((number for number, _ in self.changes), default=0)
-        first = next((number for number in range(last) if self.of(number).stop >= slots), last)
-        rest = slots - self.of(first).start
-        return first + max(0, -(-rest // len(self.of(first))))
-
-
 class Sampler:
     """Base class of all samplers. A sampler implements `Split.plan`."""
 
-    slots: Slots | None = None
-    """The slots of each batch; None if the batches have no fixed number of samples."""
+    rows: int | None = None
+    """The number of samples of each batch; None if the batches have different numbers."""
 
     def __init__(self):
         self._epochs: dict[tuple[int, int], Order] = {}
@@ -72,14 +43,9 @@ class Sampler:
         processes in one step. The result depends only on the arguments."""
         raise NotImplementedError
 
-    def changed(self, rows: int, changes: Sequence[tuple[int, int]]) -> Sampler:
-        """Returns a copy whose batches have `rows` samples, and other numbers from certain batches on (see `Slots`).
-        Nothing is skipped or repeated. Raises DataError if the batches have no fixed number of samples."""
-        if self.slots is None:
-            raise DataError("the number of samples of a step can be changed only with samples_per_step")
-        sampler = copy(self)
-        sampler.slots = Slots(rows, tuple(changes))
-        return sampler
+    def slots_of(self, step: int) -> range:
+        """Returns the slots of a batch in the order of reading: with 8 `rows`, batch 2 has the slots 16 to 23."""
+        return range(step * self.rows, (step + 1) * self.rows)
 
     def drawn(self, seed: int, epoch: int) -> Order:
         """Returns the random order of an epoch; `seed` and `epoch` seed the random generator."""
@@ -105,10 +71,10 @@ class Shuffled(Sampler):
 
     def __init__(self, count: int, rows: int):
         super().__init__()
-        self.count, self.slots = count, Slots(rows)
+        self.count, self.rows = count, rows
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        return [self.sample_index(seed, number) for number in self.slots.of(step)]
+        return [self.sample_index(seed, number) for number in self.slots_of(step)]
 
     def sample_index(self, seed: int, number: int) -> SampleIndex:
         """Returns the index of the sample that is read as number `number`, counted from the start of training."""
@@ -126,10 +92,10 @@ class Weighted(Sampler):
 
     def __init__(self, weights: np.ndarray, rows: int):
         super().__init__()
-        self.sums, self.slots = np.cumsum(weights / weights.sum()), Slots(rows)
+        self.sums, self.rows = np.cumsum(weights / weights.sum()), rows
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        return [self.sample_index(seed, number) for number in self.slots.of(step)]
+        return [self.sample_index(seed, number) for number in self.slots_of(step)]
 
     def sample_index(self, seed: int, number: int) -> SampleIndex:
         """Returns the index of the sample that is drawn as number `number`, counted from the start of training."""
@@ -171,7 +137,7 @@ class Mixed(Sampler):
         super().__init__()
         self.in_block = samples_of_block(shares)
         self.block = int(self.in_block.sum())
-        self.counts, self.slots = list(counts), Slots(rows)
+        self.counts, self.rows = list(counts), rows
         self.starts = np.cumsum([0, *counts])
         self.samplers: list[Shuffled | Weighted] = [
             Shuffled(count, 1) if source_weights is None else Weighted(source_weights, 1)
@@ -179,7 +145,7 @@ class Mixed(Sampler):
         ]
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        return [self._sample_index(seed, *divmod(slot, self.block)) for slot in self.slots.of(step)]
+        return [self._sample_index(seed, *divmod(slot, self.block)) for slot in self.slots_of(step)]
 
     def _sample_index(self, seed: int, block: int, slot: int) -> SampleIndex:
         sources, ranks = self.epoch(seed, block)

@@ -20,7 +20,7 @@ from ..tokenizers.base import Chopper
 from .collate import Collator, Inputs, Parts
 from .reader import Reader
 from .request import Feed, Request
-from .sampler import Mixed, SampleIndex, Sampler, Shuffled, SimilarLengths, Slots, Weighted
+from .sampler import Mixed, SampleIndex, Sampler, Shuffled, SimilarLengths, Weighted
 from .samples import Samples
 from .skipped import Event, IsBad, IsLeftOut, Lacks, Recorder, Skipped, TooManyBadError, silent
 
@@ -81,21 +81,7 @@ class Split:
     def steps_of(self, epochs: float, seed: int) -> int:
         """Returns the number of training steps in which `epochs * len(self)` samples (or windows) are read, rounded up.
         If the steps have different numbers of samples (a token budget), the steps of complete epochs are counted."""
-        slots = self.slots
-        return max(
-            1, ceil(epochs * len(self) / self.rows) if slots is None else slots.batches(ceil(epochs * len(self)))
-        )
-
-    @property
-    def slots(self) -> Slots | None:
-        """The slots of each training batch (see `sampler.Slots`); None if the batches have no fixed number of
-        samples."""
-        return None
-
-    def changed(self, rows: int, changes: Sequence[tuple[int, int]]) -> Split:
-        """Returns a copy whose training batches have `rows` samples, and other numbers from certain batches on (see
-        `Sampler.changed`)."""
-        raise NotImplementedError
+        return max(1, ceil(ceil(epochs * len(self)) / self.rows))
 
     def by_source(self) -> dict[str, list[SampleIndex]]:
         """Returns the indices of `all`, by the name of the source in a mixture. If the split is not a mixture, all
@@ -311,13 +297,6 @@ class SampleSplit(Split):
         sorted by length; otherwise by number."""
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))
         return [SampleIndex(0, 0, number) for number in numbers]
-
-    @property
-    def slots(self) -> Slots | None:
-        return self.sampler.slots
-
-    def changed(self, rows: int, changes: Sequence[tuple[int, int]]) -> SampleSplit:
-        return replace(self, sampler=self.sampler.changed(rows, changes))
 
     def steps_of(self, epochs: float, seed: int) -> int:
         return self.sampler.steps_of(epochs, seed) or super().steps_of(epochs, seed)

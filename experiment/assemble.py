@@ -34,7 +34,6 @@ from ..training.progress import Progress, RemainingTime
 from ..training.schedules import checked
 from ..training.stop import StopRequest
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
-from .changes import read_changes, with_changes
 from .read_ahead import CpuPlan, number_of_workers, stores_results
 from .run import Run, open_part
 from .run_folder import fingerprints, folder_of_run
@@ -69,8 +68,6 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
         splits = {"train": open_split(config, dataset, "train", choppers, tasks, say=say)}
         splits["train"].check_training()
         splits["val"] = open_split(config, dataset, "val", choppers, tasks, say=say)
-    changes = processes.broadcast(read_changes(Path(config.out)) if processes.is_first else None)
-    splits["train"] = with_changes(splits["train"], changes)
     return OpenedData(dataset, choppers, tasks, splits)
 
 
@@ -150,7 +147,7 @@ def build_evaluation(
     """Returns the object that runs the evaluators of a run."""
     evaluators = build_evaluators(config.evaluation)
     if config.evaluation.report:
-        evaluators["page"] = RunPage(generated=config.evaluation.generated)
+        evaluators["report"] = RunPage(generated=config.evaluation.generated)
 
     def trained(step: int) -> Run:
         return Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,

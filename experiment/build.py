@@ -29,7 +29,6 @@ from ..files.records import Record, read_record
 from ..files.writing import write_json
 from ..inference.evaluator import Evaluator
 from ..inference.evaluators.metrics import Metrics
-from ..inference.evaluators.report import ReportPage
 from ..inference.evaluators.samples import GeneratedSamples
 from ..models.attention.grammar import parse_graph
 from ..models.layers.relative import RelativePosition
@@ -502,10 +501,9 @@ def build_optimizer(training: Training, model: Model) -> Optimizer:
 
 def build_evaluators(settings: Evaluation) -> dict[str, Evaluator]:
     """Returns the evaluators of a run by name, in the order in which they run: `metrics`, the evaluators of the
-    YAML, `samples`, `report`."""
+    YAML, `samples`."""
     return {
         "metrics": Metrics(generated=settings.generated),
         **{name: part() for name, part in settings.also.items()},
         "samples": GeneratedSamples(tokens=settings.sample_tokens, prompt=settings.prompt),
-        **({"report": ReportPage(generated=settings.generated)} if settings.report else {}),
     }

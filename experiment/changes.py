@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.split import Split
 from ..files.errors import RunError
-from ..files.reading import DataError, shown
+from ..files.reading import DataError
 from ..files.records import Record, read_record
 from ..files.writing import write_json
 from ..training import checkpoints as checkpoint
@@ -22,7 +21,7 @@ from .run_folder import Differences, summary_of
 
 FILE = "changes.json"
 FREE = ("steps", "minutes", "epochs", "stop", "workers")
-CHANGEABLE = ("samples_per_step", "learning_rate", "schedule", "precision")
+CHANGEABLE = ("learning_rate", "schedule", "precision")
 """The keys of `training` that can be changed with `--change`. The keys FREE can be changed by any command."""
 
 
@@ -37,9 +36,6 @@ class Change(Record):
     """A change of settings at a step."""
 
     step: int
-    batch: int
-    """The number of the first global batch that is read with the new settings. It is larger than `step` if batches were
-    skipped because of a loss that was not finite."""
     settings: dict[str, Setting]
     """The settings by key, such as `training.samples_per_step`."""
 
@@ -111,20 +107,16 @@ def note_change(folder: Path, differences: Differences, others: Differences, req
     step = checkpoint.newest_valid(folder, lambda line: None)
     if step is None:
         raise RunError(f"{folder} has no checkpoint at which settings could be changed")
-    state = checkpoint.read_state(folder, step)
-    batch = step + sum(count for first, count in state.skipped if step >= first)
     settings = {key: Setting(old=old, new=new) for key, old, new in differences}
     known = moved_back(folder)
     earlier = [change for change in known if change.step < step]
     same = [change for change in known if change.step == step]
     for change in same:  # several changes at one step are one
         settings = merged(change.settings, settings)
-    changes = Changes(changes=(*earlier, Change(step=step, batch=batch, settings=settings)))
+    changes = Changes(changes=(*earlier, Change(step=step, settings=settings)))
     write_json(folder / FILE, changes.model_dump(mode="json"))
     for name in ("choices.json",) if "training.precision" in settings else ():
         (folder / name).unlink(missing_ok=True)
-    if "training.samples_per_step" in settings:
-        (folder / "epochs.json").unlink(missing_ok=True)
     return True
 
 
@@ -140,12 +132,12 @@ def moved_back(folder: Path) -> tuple[Change, ...]:
     changes, step = read_changes(folder), checkpoint.newest_valid(folder, lambda line: None)
     if not any(change.step > (step or 0) for change in changes):
         return changes
-    kept = moved(folder, changes, step)
+    kept = moved(changes, step)
     write_json(folder / FILE, Changes(changes=kept).model_dump(mode="json"))
     return kept
 
 
-def moved(folder: Path, changes: Sequence[Change], step: int | None) -> tuple[Change, ...]:
+def moved(changes: Sequence[Change], step: int | None) -> tuple[Change, ...]:
     """Returns the changes up to the checkpoint of a step, and at this checkpoint one with all later settings."""
     kept = [change for change in changes if step is not None and change.step <= step]
     later = [change for change in changes if change not in kept]
@@ -153,16 +145,17 @@ def moved(folder: Path, changes: Sequence[Change], step: int | None) -> tuple[Ch
     for change in later:
         settings = merged(settings, change.settings)
     if step is not None:
-        skipped = sum(count for first, count in checkpoint.read_state(folder, step).skipped if step >= first)
-        kept.append(Change(step=step, batch=step + skipped, settings=settings))
+        kept.append(Change(step=step, settings=settings))
     return tuple(kept)
 
 
-def with_changes(split: Split, changes: Sequence[Change]) -> Split:
-    """Returns the training split with the numbers of samples per step that the run had and has."""
+def check_batch_size(folder: Path, changes: Sequence[Change]) -> None:
+    """Raises RunError if a run of an earlier version has changed its number of samples per step: where it is in the
+    epoch would be unknown."""
     key = "training.samples_per_step"
-    of_rows = [(change.batch, change.settings[key]) for change in changes if key in change.settings]
-    for value in (value for _, each in of_rows for value in (each.old, each.new)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CheckpointError(f"{FILE}: {key} must be a whole number, at least 1, not {shown(value)}")
-    return split.changed(of_rows[0][1].old, [(batch, each.new) for batch, each in of_rows]) if of_rows else split
+    for change in changes:
+        if key in change.settings:
+            raise RunError(
+                f"{folder} changed {key} at step {change.step:,}, which this version cannot continue; start a new run "
+                f"with its weights: from={folder} out=OTHER"
+            )

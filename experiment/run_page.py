@@ -19,7 +19,8 @@ from ..files.printing import printable
 from ..files.reading import read_bytes, read_text
 from ..files.writing import write_text
 from ..inference.document import Line, bars, chart, document, escaped, section, table
-from ..inference.evaluator import Evaluator, Result
+from ..inference.evaluator import Result
+from ..inference.evaluators.report import ReportPage
 from ..inference.explorer import colour_of
 from ..inference.generate import Generating, joined, stream_prompts
 from ..inference.pages import Cell, cell_html, draws, generated_rows
@@ -51,24 +52,19 @@ SEED = 0
 """The seed of generated samples."""
 
 
-class RunPage(Evaluator):
-    """Stores the sums of the samples of the validation split, and writes the page of the run, with the weights of the
-    best checkpoint. `generated`: see `evaluation.generated`."""
-
-    when = "saved"
-
-    def __init__(self, *, generated: int):
-        self.generated = generated
+class RunPage(ReportPage):
+    """Writes the report, stores the sums of the samples of the validation split, and writes the page of the run."""
 
     def run(self, trained, say):
         """A page that cannot be written does not end the training with an error."""
+        report = super().run(trained, say)
         store_sums(trained, trained.open("val", say=lambda text: None), self.generated)
         file = trained.folder / "index.html"
         try:
             write_run_page(trained, file)
         except (ValueError, OSError) as error:
-            return Result(lines=[f"{file} is not written: {error}"])
-        return Result(lines=[f"page: {file}"])
+            return Result(lines=[*report.lines, f"{file} is not written: {error}"])
+        return Result(lines=[*report.lines, f"page: {file}"])
 
 
 def write_run_page(run: Run, file: Path, group: Group | None = None) -> None:

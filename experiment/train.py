@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
@@ -23,7 +24,8 @@ from ..training.logger import Logger, Loggers
 from ..training.loggers.tensorboard import TensorBoard
 from ..training.progress import Progress
 from .assemble import Experiment, assemble, start
-from .changes import moved_back, note_change, read_changes
+from .changes import FILE as CHANGES
+from .changes import check_batch_size, moved_back, note_change, read_changes
 from .end import end_training, summarize
 from .preflight import (
     check_balance,
@@ -69,7 +71,8 @@ def train(
     with run_lock(folder) if processes.is_first else nullcontext(lambda: None) as check:
         if processes.is_first:
             prepare_run(config, folder, partial(note_change, requested=requested))
-            moved_back(folder)
+            if os.path.isfile(folder / CHANGES):
+                moved_back(folder)
         if config.training.steps is None:
             config = with_steps(config, processes, shown)
         steps, stop, best = config.training.steps, config.training.stop, config.checkpoints.best
@@ -182,11 +185,12 @@ def resume(experiment: Experiment) -> State | None:
 
 def continued(experiment: Experiment, step: int) -> State:
     """Load the checkpoint of a step, print the changes of the run, and return the state."""
+    changes = read_changes(experiment.folder) if experiment.processes.is_first else ()
+    check_batch_size(experiment.folder, changes)
     state = load(experiment, step)
     experiment.say(f"resumed {experiment.folder} at step {step:,}")
-    for change in read_changes(experiment.folder) if experiment.processes.is_first else ():
-        for line in change.lines():
-            experiment.say(line)
+    for line in (line for change in changes for line in change.lines()):
+        experiment.say(line)
     return state
 
 

@@ -7,57 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.sampler import Mixed, Shuffled, Slots, Weighted
+from chopmix.data.sampler import Shuffled
 from chopmix.experiment import changes
 from chopmix.experiment.changes import Change, Setting, check_keys, moved_back, read_changes
 from chopmix.files.errors import RunError
 from chopmix.files.records import read_tensors
 from chopmix.training import checkpoints as checkpoint
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from test_answers import TREE, pictures
-
-CHANGES = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), max_size=3, unique_by=lambda each: each[0]).map(
-    sorted
-)
-
-
-@given(st.integers(1, 9), CHANGES, st.integers(0, 60))
-def test_slots_follow_each_other_without_gaps(rows, changes_of_rows, count):
-    slots, following = Slots(rows, tuple(changes_of_rows)), 0
-    for batch in range(count):
-        expected = next((size for number, size in reversed(changes_of_rows) if number <= batch), rows)
-        assert slots.of(batch) == range(following, following + expected)
-        following += expected
-    if count:
-        last = slots.of(count - 1)
-        assert slots.batches(last.stop) == count and slots.batches(last.stop + 1) == count + 1
-        assert slots.batches(last.start + 1) == count
-
-
-@given(st.integers(1, 9), CHANGES, st.integers(1, 20), st.integers(0, 99))
-@settings(max_examples=40)
-def test_every_sample_of_an_epoch_is_read_once_after_any_changes(rows, changes_of_rows, count, seed):
-    mixed = Mixed([count, 2 * count], [1, 2], rows).changed(rows, changes_of_rows)
-    sampler = Shuffled(count, 5).changed(rows, changes_of_rows)
-    drawn = Weighted(np.arange(1, count + 1), 3).changed(rows, changes_of_rows)
-    read = [index for batch in range(50) for index in sampler.plan(seed, batch)]
-    for epoch in range(len(read) // count):
-        assert Counter(index.number for index in read if index.epoch == epoch) == Counter(range(count))
-    assert [index for batch in range(50) for index in mixed.plan(seed, batch)] == [
-        index for batch in range(len(read)) for index in Mixed([count, 2 * count], [1, 2], 1).plan(seed, batch)
-    ]
-    plain = Weighted(np.arange(1, count + 1), 1)
-    assert [index for batch in range(9) for index in drawn.plan(seed, batch)] == [
-        plain.plan(seed, number)[0] for number in range(drawn.slots.of(8).stop)
-    ]
 
 
 @pytest.fixture
@@ -74,8 +35,8 @@ def yaml_file(tmp_path, monkeypatch):
     return "x.yaml"
 
 
-NEW = ("--change", "training.samples_per_step=10", "--change", "training.learning_rate=0.003",
-       "--change", "training.schedule={use: cosine, warmup: 1}", "--change", "training.steps=24")  # fmt: skip
+NEW = ("--change", "training.learning_rate=0.003", "--change", "training.schedule={use: cosine, warmup: 1}",
+       "--change", "training.steps=24")  # fmt: skip
 
 
 def weights(folder) -> dict[str, bytes]:
@@ -95,7 +56,7 @@ def test_a_changed_run_that_is_stopped_ends_with_the_same_weights(yaml_file, mon
     shutil.copytree("run", "other")
     assert main(["train", yaml_file, *NEW]) == 0
     output = capsys.readouterr().err
-    assert "changed at step 12: training.samples_per_step 16 -> 10" in output and "resumed run at step 12" in output
+    assert "changed at step 12: training.learning_rate 0.01 -> 0.003" in output and "resumed run at step 12" in output
     others = ["out=other"]
     from chopmix.training.loop import Trainer
 
@@ -113,17 +74,17 @@ def test_a_changed_run_that_is_stopped_ends_with_the_same_weights(yaml_file, mon
     assert main(["train", yaml_file, *others, *NEW]) == 0  # the same command
     assert weights("run") == weights("other") and losses("run") == losses("other")
     (change,) = read_changes(Path("run"))
-    assert change.step == change.batch == 12
+    assert change.step == 12
     assert change.settings["training.steps"] == Setting(old=12, new=24)
     assert change.settings["training.schedule.warmup"].new == 1 or "training.schedule" in change.settings
     capsys.readouterr()
     assert main(["inspect", "run/config.yaml"]) == 0
     assert "changed at step 12: training.learning_rate 0.01 -> 0.003" in capsys.readouterr().out
-    assert "changed at step 12: training.samples_per_step 16 -&gt; 10" in Path("run/inspect.html").read_text()
+    assert "changed at step 12: training.learning_rate 0.01 -&gt; 0.003" in Path("run/inspect.html").read_text()
     assert main(["train", "run"]) == 0 and "run is finished: 24 steps in 0:" in capsys.readouterr().err
     config = Path("run/config.yaml").read_bytes()
-    for key in ("training.samples_per_step", "samples_per_step"):  # the section may be omitted
-        assert main(["train", "run", "--change", f"{key}=8"]) == 2
+    for key in ("training.learning_rate", "learning_rate"):  # the section may be omitted
+        assert main(["train", "run", "--change", f"{key}=0.002"]) == 2
         assert "run is finished at step 24, so --change has no effect" in capsys.readouterr().err
     assert len(read_changes(Path("run"))) == 1 and Path("run/config.yaml").read_bytes() == config
 
@@ -141,23 +102,7 @@ def test_the_samples_after_a_change_follow_those_before(yaml_file, monkeypatch):
     assert main(["train", yaml_file]) == 0
     assert main(["train", yaml_file, *NEW]) == 0
     expected = Shuffled(60, 1)
-    assert read == [expected.plan(0, number)[0] for number in range(12 * 16 + 12 * 10)]
-
-
-def test_a_run_is_changed_twice(yaml_file):
-    assert main(["train", yaml_file]) == 0
-    first = ["--change", "training.samples_per_step=10", "--change", "training.steps=16"]
-    assert main(["train", yaml_file, *first]) == 0
-    second = [
-        "training.samples_per_step=10",
-        "--change",
-        "training.samples_per_step=7",
-        "--change",
-        "training.steps=20",
-    ]
-    assert main(["train", yaml_file, *second]) == 0
-    stored = [(each.step, each.settings["training.samples_per_step"].new) for each in read_changes(Path("run"))]
-    assert stored == [(12, 10), (16, 7)]
+    assert read == [expected.plan(0, number)[0] for number in range(24 * 16)]
 
 
 @pytest.mark.parametrize(
@@ -165,9 +110,10 @@ def test_a_run_is_changed_twice(yaml_file):
     [
         (
             ["--change", "model.depth=2"],
-            "--change model.depth: possible in a run that is trained: training.samples_per",
+            "--change model.depth: possible in a run that is trained: training.learning_rate",
         ),
         (["--change", "training.seed=2"], "from=run out=OTHER"),
+        (["--change", "training.samples_per_step=8"], "start a new run with these weights: from=run out=OTHER"),
         (["training.learning_rate=0.1"], "or change a run with --change KEY=VALUE"),
         (["--change", "training.learning_rate=0.1", "model.depth=2"], "model.depth: 1 in the run, 2 now"),
         (["--change", "training.steps=3"], "is already at step 12, which is more than training.steps=3"),
@@ -186,41 +132,50 @@ def test_a_change_of_the_tokens_per_step_is_refused(tmp_path):
         check_keys(["training.tokens_per_step"], tmp_path)
 
 
-def test_epochs_count_the_samples_of_all_steps(yaml_file, capsys):
-    words = ["training.steps=null", "training.epochs=4"]
-    assert main(["train", yaml_file, *words]) == 0  # 240 samples, 16 per step
-    more = ["training.steps=null", "--change", "training.epochs=6", "--change", "training.samples_per_step=10"]
-    assert main(["train", yaml_file, *more]) == 0  # and 120 more, 10 per step
-    assert checkpoint.read_step(Path("run"), "last") == 15 + 12
+def test_a_run_that_has_changed_its_batch_size_is_refused(yaml_file, capsys):
+    """Earlier versions could change it in the middle of a run."""
+    assert main(["train", yaml_file]) == 0
+    change = {"step": 8, "batch": 8, "settings": {"training.samples_per_step": {"old": 32, "new": 16}}}
+    Path("run/changes.json").write_text(json.dumps({"changes": [change]}))
+    assert main(["train", yaml_file, "--change", "training.steps=24"]) == 2
+    message = (
+        "run changed training.samples_per_step at step 8, which this version cannot continue; start a new run with"
+    )
+    assert f"{message} its weights: from=run out=OTHER" in capsys.readouterr().err
+    assert checkpoint.read_step(Path("run"), "last") == 12
+
+
+def test_a_run_is_changed_twice(yaml_file):
+    assert main(["train", yaml_file]) == 0
+    for rate, steps in (("0.003", 16), ("0.001", 20)):
+        words = ["--change", f"training.learning_rate={rate}", "--change", f"training.steps={steps}"]
+        assert main(["train", yaml_file, *words]) == 0
+    stored = [(each.step, each.settings["training.learning_rate"].new) for each in read_changes(Path("run"))]
+    assert stored == [(12, 0.003), (16, 0.001)]
 
 
 def test_a_change_after_a_lost_checkpoint_is_moved_to_the_last_valid_checkpoint(tmp_path, monkeypatch):
-    setting = {"training.samples_per_step": Setting(old=16, new=10)}
-    later = {"training.samples_per_step": Setting(old=10, new=5), "training.steps": Setting(old=1, new=2)}
-    stored = changes.Changes(
-        changes=(Change(step=4, batch=4, settings=setting), Change(step=9, batch=9, settings=later))
-    )
+    setting = {"training.learning_rate": Setting(old=16, new=10)}
+    later = {"training.learning_rate": Setting(old=10, new=5), "training.steps": Setting(old=1, new=2)}
+    stored = changes.Changes(changes=(Change(step=4, settings=setting), Change(step=9, settings=later)))
     (tmp_path / "changes.json").write_text(stored.model_dump_json())
     monkeypatch.setattr(checkpoint, "newest_valid", lambda folder, say: 6)
-    monkeypatch.setattr(checkpoint, "read_state", lambda folder, step: type("State", (), {"skipped": [(2, 3)]}))
     moved_changes = moved_back(tmp_path)
-    assert [(each.step, each.batch) for each in moved_changes] == [(4, 4), (6, 9)]
+    assert [each.step for each in moved_changes] == [4, 6]
     assert read_changes(tmp_path) == moved_changes
     monkeypatch.setattr(checkpoint, "newest_valid", lambda folder, say: 3)
     (moved,) = moved_back(tmp_path)
-    assert moved.step == 3 and moved.settings["training.samples_per_step"] == Setting(old=16, new=5)
+    assert moved.step == 3 and moved.settings["training.learning_rate"] == Setting(old=16, new=5)
 
 
-def test_a_further_change_after_a_lost_checkpoint_keeps_the_first_number_of_samples(tmp_path, monkeypatch):
-    """Otherwise the position in the epoch would be computed as if the run had begun with the second number."""
-    first = Change(step=12, batch=12, settings={"training.samples_per_step": Setting(old=16, new=10)})
+def test_a_further_change_after_a_lost_checkpoint_keeps_the_first_value(tmp_path, monkeypatch):
+    first = Change(step=12, settings={"training.learning_rate": Setting(old=16, new=10)})
     (tmp_path / "changes.json").write_text(changes.Changes(changes=(first,)).model_dump_json())
     monkeypatch.setattr(checkpoint, "newest_valid", lambda folder, say: 8)
-    monkeypatch.setattr(checkpoint, "read_state", lambda folder, step: type("State", (), {"skipped": []}))
-    key = "training.samples_per_step"
+    key = "training.learning_rate"
     assert changes.note_change(tmp_path, [(key, 10, 5)], [], [key])
     (change,) = read_changes(tmp_path)
-    assert (change.step, change.batch, change.settings[key]) == (8, 8, Setting(old=16, new=5))
+    assert (change.step, change.settings[key]) == (8, Setting(old=16, new=5))
 
 
 @pytest.mark.system

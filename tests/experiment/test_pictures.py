@@ -119,7 +119,7 @@ def test_only_metrics_that_all_runs_have_are_compared(tmp_path):
         read_group(tmp_path / "none")
 
 
-def test_the_command_line_predicts_and_prints_what_each_input_contributes(mixed, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_predictions_and_contributions_on_the_command_line(mixed, tmp_path, capsys, monkeypatch):  # noqa: F811
     file = mixed(
         "digits",
         inputs={"image": TREE["inputs"]["image"]},
