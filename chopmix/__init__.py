@@ -60,7 +60,7 @@ _PUBLIC = {
     "data.base": ("Dataset", "Document"),
     "data.sample_dataset": ("SampleDataset",),
     "data.samples": ("Listed", "Samples"),
-    "experiment.run_folder": ("RunError",),
+    "files.errors": ("RunError",),
     "experiment.interface": ("evaluate", "generate", "load", "predict", "train"),
     "experiment.run": ("Run",),
     "experiment.settings.config": ("ConfigError",),

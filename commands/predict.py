@@ -6,11 +6,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files.errors import UsageError
-from .options.answers import add_answers, check_output, output_of, vectors_of
+from .options.answers import add_answers, output_of, vectors_of
 from .options.shared import DATA_HELP, add_checkpoint, add_inputs, add_search, load, parse_samples, search_options
 
 if TYPE_CHECKING:
@@ -26,16 +25,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_inputs(command, stdin=True)
     command.add_argument("--data", metavar="DATA", help=f"predict for all samples of {DATA_HELP}")
     command.add_argument("--split", metavar="S", help="train, val or test (the default) of --data or of the run's data")
-    command.add_argument(
-        "--horizon",
-        type=int,
-        metavar="N",
-        help="forecast the N steps after the last row of the table, with their times",
-    )
-    command.add_argument(
-        "--picture", nargs="?", const=True, metavar="FILE",
-        help="draw the forecast of --horizon (default: the name of --output, with .png)",
-    )  # fmt: skip
+    command.add_argument("--horizon", type=int, metavar="N", help="the same as `chopmix forecast RUN --horizon N`")
+    command.add_argument("--picture", nargs="?", const=True, metavar="FILE", help="see `chopmix forecast`")
     add_answers(command)
     command.add_argument(
         "--calibrated", action="store_true", help="calibrate probabilities, as the run's report fitted"
@@ -89,38 +80,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def forecast(options: argparse.Namespace) -> int:
-    """Forecasts from the last row of a table (--horizon). Returns the exit status 0."""
-    from ..experiment.forecast import next_steps, write_picture
-    from ..files.printing import json_line, say_aside
-    from ..files.rows import row_file
+    """Runs `chopmix forecast`, of which --horizon is an older form. Raises UsageError for an option of predictions."""
+    from . import forecast
 
     if options.horizon is None:
         raise UsageError("--picture needs --horizon N")
     excluded = ("input", "split", "shard", "calibrated", "threshold", "strict")
     if unused := next((name for name in excluded if getattr(options, name)), ""):
         raise UsageError(f"--horizon forecasts from the end of a table, and cannot be combined with --{unused}")
-    picture = options.picture
-    output = output_of(options) if options.output or not isinstance(picture, str) else None
-    if picture is True and output is None:
-        raise UsageError("--picture needs --output FILE, or a name: --picture FILE")
-    if picture is not None:
-        picture = output.with_suffix(".png") if picture is True else Path(picture)
-        check_output(picture, options.overwrite, (".png",), "--picture")
-    loaded = load(options)
-    say_aside(loaded.name)
-    forecasts = next_steps(loaded, options.data, options.horizon)
-    rows = [row for each in forecasts for row in each.rows(len(forecasts) > 1)]
-    if output is None:
-        for row in rows:
-            print(json_line(shortened(row) if sys.stdout.isatty() else row))
-    else:
-        with row_file(output, errors=False) as write:
-            write(rows)
-        say_aside(f"{output}: {len(rows):,} rows")
-    if picture is not None:
-        write_picture(picture, forecasts)
-        say_aside(str(picture))
-    return 0
+    return forecast.run(options)
 
 
 def rows_of_standard_input(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable[list[dict[str, Any]]]:

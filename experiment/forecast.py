@@ -1,4 +1,4 @@
-"""`chopmix predict RUN --horizon N`: the N steps after the last row of a table, as rows and as a picture.
+"""`chopmix forecast RUN`: the steps after the last row of a table, as rows and as a picture.
 
 {"time": "2010-12-31T00:00:00.000", "step": 1, "channel": "temp", "value": 47.6, "quantiles": {"0.1": 47.4, "0.9":
  47.7}, "last_value": 48.2, "last_period": 47.8}
@@ -84,15 +84,16 @@ class NextSteps:
 
 
 def next_steps(
-    run: Run, data: str | None, horizon: int, say: Callable[[str], None] = say_aside
+    run: Run, data: str | None, horizon: int | None, say: Callable[[str], None] = say_aside
 ) -> list[NextSteps]:  # fmt: skip
-    """Returns the forecast of each task `forecast` of a run for the `horizon` steps after the last row of the table
-    `data` (None: the last table of the run's training). `say` is called with notes about the last window. Raises
-    RunError if the run has no such task, was not trained on a table, or forecasts fewer steps; DataError if the table
-    cannot be read or is shorter than a window."""
+    """Returns the forecast of each task `forecast` of a run for the `horizon` steps (None: all that it predicts) after
+    the last row of the table `data` (None: the last table of the run's training). `say` is called with notes about the
+    last window. Raises RunError if the run has no such task, was not trained on a table, or forecasts fewer steps;
+    DataError if the table cannot be read or is shorter than a window."""
     tasks = {name: task for name, task in run.tasks.items() if task.horizon is not None}
     if not tasks:
-        raise RunError(f"{run.folder} has no task `forecast`, so it has no --horizon")
+        raise RunError(f"{run.folder} has no task `forecast`, so it forecasts nothing")
+    horizon = min(task.horizon for task in tasks.values()) if horizon is None else horizon
     if horizon < 1:
         raise RunError(f"--horizon must be at least 1 step, not {horizon}")
     for name, task in tasks.items():

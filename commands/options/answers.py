@@ -19,10 +19,17 @@ def add_answers(
     command: argparse.ArgumentParser, help: str = "a .csv, .jsonl or .parquet file (default: print)"
 ) -> None:  # fmt: skip
     """Adds --output, --overwrite, --strict and --shard."""
-    command.add_argument("--output", metavar="FILE", help=help)
-    command.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")
+    add_output(command, help)
     command.add_argument("--strict", action="store_true", help="exit with status 3 if a sample cannot be read")
     command.add_argument("--shard", metavar="I/N", help="only every N-th sample, from sample I; see `chopmix merge`")
+
+
+def add_output(
+    command: argparse.ArgumentParser, help: str = "a .csv, .jsonl or .parquet file (default: print)"
+) -> None:  # fmt: skip
+    """Adds --output and --overwrite."""
+    command.add_argument("--output", metavar="FILE", help=help)
+    command.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")
 
 
 def output_of(options: argparse.Namespace, endings: Sequence[str] = ENDINGS) -> Path | None:

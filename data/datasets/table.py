@@ -125,7 +125,7 @@ class Table(OwnFiles):
 
     def command(self, run: str, columns: Collection[str]) -> str | None:
         steps = [stream.steps for stream in self.streams.values() if stream.ahead]
-        return f"chopmix predict {run} --horizon {steps[0]} --output next.csv --picture" if steps else None
+        return f"chopmix forecast {run} --horizon {steps[0]} --output next.csv --picture" if steps else None
 
     def divided(self, division: Divider) -> Table:
         if getattr(division, "order", None):

@@ -148,7 +148,7 @@ def table(path: Path, encoder: str | None = None) -> Start:
         tasks, best = {"next": {"use": "forecast", "target": f"{target}_future", "input": target}}, "val/loss"
         attention, question = "same_sample", f"What are the next {plan.horizon} measurements?"
         lines.append(
-            f"`chopmix predict RUN --horizon {plan.horizon} --output next.csv --picture` forecasts from the last row"
+            f"`chopmix forecast RUN --horizon {plan.horizon} --output next.csv --picture` forecasts from the last row"
         )
     else:
         tasks, best = {"next": {"use": "next_item", "target": target, "at": target}}, "val/loss"

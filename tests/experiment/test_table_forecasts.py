@@ -1,4 +1,4 @@
-"""Forecasts from tables: the future values of a window, splits, no value after the origin, and `predict --horizon`."""
+"""Forecasts from tables: the future values of a window, splits, no value after the origin, and `chopmix forecast`."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def here(world, monkeypatch):
 
 def test_the_command_of_a_forecast_is_printed_after_training(here):
     _, use, _ = next_commands(load_config("x.yaml"))
-    assert use == "chopmix predict runs/x --horizon 8 --output next.csv --picture"
+    assert use == "chopmix forecast runs/x --horizon 8 --output next.csv --picture"
 
 
 def table(path, **stream) -> Table:
@@ -119,8 +119,12 @@ def test_nothing_after_the_origin_enters_a_forecast(here):
 
 
 def test_the_rows_of_a_forecast_from_the_end_of_a_table(here, capsys):
-    assert main(["predict", "runs/x", "--horizon", "6", "--output", "next.csv", "--picture", "--overwrite"]) == 0
+    assert main(["forecast", "runs/x", "--horizon", "6", "--output", "next.csv", "--picture", "--overwrite"]) == 0
     rows = list(read_rows(Path("next.csv")))
+    assert main(["predict", "runs/x", "--horizon", "6", "--output", "alias.csv"]) == 0
+    assert Path("alias.csv").read_text() == Path("next.csv").read_text()
+    assert main(["forecast", "runs/x", "--output", "all.csv"]) == 0
+    assert len(list(read_rows(Path("all.csv")))) == 2 * 8
     assert len(rows) == 12 and [*rows[0]][:5] == ["time", "step", "channel", "value", "quantiles.0.1"]
     assert rows[0]["time"] == "2026-01-21T20:00:00.000" and rows[5]["time"] == "2026-01-22T01:00:00.000"
     assert [row["channel"] for row in rows] == ["temp"] * 6 + ["wind"] * 6

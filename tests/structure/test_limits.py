@@ -121,6 +121,7 @@ SMALL = {
     "experiment.terminal_tokens": "what inspect prints for a text corpus",
     "experiment.next_steps": "the commands that are printed at the end of a training",
     "experiment.prepare": "the command prepare",
+    "experiment.run_part": "a run as a part of another run",
     "experiment.shipped": "the configurations of chopmix, and copies of them",
     "experiment.interchange.import_run": "the command import",
     "projects.decision.options": "the option --setting of two commands",
