@@ -16,7 +16,7 @@ import torch
 
 FOLDER = Path(__file__).parent / "results"
 OLD_COLUMNS = {"left_out": "held_out"}
-"""The present names of columns in old CSV files."""
+"""The present names of columns in old rows."""
 ENVIRONMENT = ("processor", "threads", "torch", "commit", "measured")
 """Columns that every row has."""
 
@@ -89,11 +89,10 @@ def read_results(what: str) -> list[dict[str, Any]]:
         if hardware.startswith("x86"):  # else the file belongs to a measurement whose name begins with the same words
             with open(file, newline="") as lines:
                 for row in csv.DictReader(lines):
-                    known = {OLD_COLUMNS.get(name, name): number(text) for name, text in row.items() if text}
-                    rows.append({"measured": day} | known)
+                    rows.append({"measured": day} | {name: number(text) for name, text in row.items() if text})
     new = FOLDER / f"{what}.jsonl"
     rows += [json.loads(line) for line in new.read_text().splitlines()] if new.exists() else []
-    return rows
+    return [{OLD_COLUMNS.get(name, name): value for name, value in row.items()} for row in rows]
 
 
 def number(text: str) -> int | float | str:

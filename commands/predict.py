@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files.errors import UsageError
 from .options.answers import add_answers, output_of, vectors_of
+from .options.forecasts import add_picture, forecast
 from .options.shared import DATA_HELP, add_checkpoint, add_inputs, add_search, load, parse_samples, search_options
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", metavar="DATA", help=f"predict for all samples of {DATA_HELP}")
     command.add_argument("--split", metavar="S", help="train, val or test (the default) of --data or of the run's data")
     command.add_argument("--horizon", type=int, metavar="N", help="the same as `chopmix forecast RUN --horizon N`")
-    command.add_argument("--picture", nargs="?", const=True, metavar="FILE", help="see `chopmix forecast`")
+    add_picture(command)
     add_answers(command)
     command.add_argument(
         "--calibrated", action="store_true", help="calibrate probabilities, as the run's report fitted"
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from ..files.rows import row_file
 
     if options.horizon is not None or options.picture is not None:
+        check_forecast(options)
         return forecast(options)
     output, shard, count = output_of(options), Shard.of(options.shard), Count()
     if bool(options.input) == bool(options.data or options.split):
@@ -79,16 +81,13 @@ def run(options: argparse.Namespace) -> int:
     return count.status(options.strict)
 
 
-def forecast(options: argparse.Namespace) -> int:
-    """Runs `chopmix forecast`, of which --horizon is an older form. Raises UsageError for an option of predictions."""
-    from . import forecast
-
+def check_forecast(options: argparse.Namespace) -> None:
+    """Raises UsageError if an option of predictions is combined with --horizon."""
     if options.horizon is None:
         raise UsageError("--picture needs --horizon N")
     excluded = ("input", "split", "shard", "calibrated", "threshold", "strict")
     if unused := next((name for name in excluded if getattr(options, name)), ""):
         raise UsageError(f"--horizon forecasts from the end of a table, and cannot be combined with --{unused}")
-    return forecast.run(options)
 
 
 def rows_of_standard_input(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable[list[dict[str, Any]]]:

@@ -242,12 +242,12 @@ class EvaluationRecord(Record):
 
     def __init__(self, registry: Registry):
         super().__init__("Evaluation", (Evaluation,), Evaluation)
-        self.registry = registry
+        self.evaluators = registry
         self.names = [name for name in registry.stems() if name not in BUILT_IN]
 
     @functools.cached_property
     def model(self) -> Any:
-        short = {name: (Annotated[Any, Short(self.registry, name)], None) for name in self.names}
+        short = {name: (Annotated[Any, Short(self.evaluators, name)], None) for name in self.names}
         return model_of("Evaluation", keys_of(Evaluation) | short, inspect.getdoc(Evaluation))
 
     def read(self, value: Any) -> Any:
