@@ -11,7 +11,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment import explain
 from chopmix.experiment.explain import graphs, public_names
 from chopmix.experiment.settings.reference import keys_with_text, reference, sentences_about
-from chopmix.files.errors import RunError
+from chopmix.files.errors import UsageError
 from chopmix.files.plugins import modules_of
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.training.optimizers import AdamW
@@ -73,7 +73,7 @@ def test_graphs_commands_and_classes_are_explained():
 
 
 def test_a_word_that_does_not_exist_has_similar_ones(capsys):
-    with pytest.raises(RunError, match="nothing is named 'hedas'; similar: heads"):
+    with pytest.raises(UsageError, match="nothing is named 'hedas'; similar: heads"):
         topics_of("hedas")
     assert main(["explain", "qqqq"]) == 2
     assert "`chopmix explain` lists what can be explained" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from chopmix.experiment.new.images import image_sizes
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import read_yaml
 from chopmix.experiment.shipped import listed, names, needed_by
-from chopmix.files.errors import RunError
+from chopmix.files.errors import UsageError
 from chopmix.files.reading import DataError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -225,9 +225,9 @@ def test_names_remain_text_in_values_and_comments(names, text):
 
 def test_a_comment_that_changes_the_tree_is_not_written(monkeypatch):
     monkeypatch.setattr("chopmix.experiment.new.commented.one_line", lambda text: text)
-    with pytest.raises(RunError, match="cannot be written as YAML: a name in the data would change it"):
+    with pytest.raises(UsageError, match="cannot be written as YAML: a name in the data would change it"):
         commented({"a": {"b": 1}}, ["one\nout: elsewhere"], {})
-    with pytest.raises(RunError, match="cannot be written as YAML: [0-9,]* characters; at most"):
+    with pytest.raises(UsageError, match="cannot be written as YAML: [0-9,]* characters; at most"):
         commented({"a": {"b": "x" * 2**18}}, [], {})
 
 

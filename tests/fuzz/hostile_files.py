@@ -71,6 +71,8 @@ LINES: dict[tuple[str, str], Lines] = {
     ("predict", "run"): (("predict", "run", "--input", "image=../data/image-0.png"),),
     ("predict", "data"): (("predict", "run", "--data", "{data}"),
                           ("predict", "run", "--data", "{data}", "--output", "output/x.csv")),
+    ("forecast", "run"): (("forecast", "run"),),
+    ("forecast", "data"): (("forecast", "run", "--data", "{data}", "--output", "output/x.csv"),),
     ("evaluate", "run"): (("evaluate", "run"), ("evaluate", "run", "--subsets"), ("evaluate", "run", "--report")),
     ("evaluate", "data"): (("evaluate", "run", "--data", "{data}", "--report", "output/report"),),
     ("play", "run"): (("play", "run", "--episodes", "1"),),

@@ -15,9 +15,10 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.tables import readme_configurations
-from chopmix.experiment.changes import Change, CheckpointError, Setting, with_changes
+from chopmix.experiment.changes import Change, Setting, check_batch_size
 from chopmix.experiment.figure_table import in_latex, markdown_lines
 from chopmix.experiment.settings.document import PlainLoader
+from chopmix.files.errors import RunError
 from chopmix.files.plain_yaml import DIGITS, LONGEST, load_plain
 from chopmix.inference.document import document
 from hypothesis import given
@@ -81,10 +82,12 @@ def test_only_the_script_of_a_page_is_executed():
 
 
 @pytest.mark.parametrize("old, new", [("x", 4), (4, None), (True, 4), (4.5, 4), (0, 4), (4, [1]), (-1, 2)])
-def test_numbers_of_samples_in_changes_json_are_whole_numbers(old, new):
-    change = Change(step=2, batch=2, settings={"training.samples_per_step": Setting(old=old, new=new)})
-    with pytest.raises(CheckpointError, match=r"changes\.json: training\.samples_per_step must be a whole number"):
-        with_changes(None, [change])
+def test_numbers_of_samples_in_changes_json_are_not_used(tmp_path, old, new):
+    change = Change(step=2, settings={"training.samples_per_step": Setting(old=old, new=new)})
+    with pytest.raises(
+        RunError, match="changed training.samples_per_step at step 2, which this version cannot continue"
+    ):
+        check_batch_size(tmp_path, [change])
 
 
 @pytest.mark.system
