@@ -119,9 +119,9 @@ def compare_workers(folder: Path, count: int, pairs: int) -> dict:
             feed = Workers({"train": split}, workers) if workers else Thread({"train": split.recording()})
             split.read_by(feed)
             first, *requests = batches(split)
-            list(split.answers([first] * max(workers, 1)))  # the workers have started
+            list(split.fetch_all([first] * max(workers, 1)))  # the workers have started
             children = sum(worker_seconds(worker.process.pid) for worker in getattr(feed, "workers", []))
-            own, seconds = timed(lambda requests=requests, split=split: list(map(len, split.answers(requests))))
+            own, seconds = timed(lambda requests=requests, split=split: list(map(len, split.fetch_all(requests))))
             children = sum(worker_seconds(worker.process.pid) for worker in getattr(feed, "workers", [])) - children
             feed.close()
             images = count - BATCH

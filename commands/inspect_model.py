@@ -13,7 +13,7 @@ from .options.shared import add_config, add_inputs, config_of, page_path, parse_
 
 if TYPE_CHECKING:
     from ..experiment.settings.config import Config
-    from ..experiment.shown import Choice, Shown
+    from ..experiment.shown_sample import Choice, Shown
 
 HELP = "show the tokens and the attention of a sample"
 OF_RUN = ("input", "sample", "other", "task", "layers", "animate")
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.changes import read_changes
     from ..experiment.inspection import write_page
     from ..experiment.run_folder import output_folder
-    from ..experiment.shown import Choice
+    from ..experiment.shown_sample import Choice
     from ..experiment.terminal_tokens import inspect_text
     from ..files.printing import printable
 
@@ -69,7 +69,7 @@ def shown_of(options: argparse.Namespace, config: Config, choice: Choice) -> tup
     from dataclasses import replace
 
     from ..experiment.run import open_run
-    from ..experiment.shown import trained, untrained
+    from ..experiment.shown_sample import trained, untrained
     from ..files.printing import say_aside
     from ..training.checkpoints import steps
 

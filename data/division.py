@@ -14,7 +14,7 @@ from ..files.reading import DataError, shown
 from ..files.records import as_numbers, as_text
 from .base import share_by_hash
 from .fingerprint import Fingerprint
-from .keys import shares_of
+from .sample_keys import shares_of
 from .samples import Changed, Columns, Samples
 
 

@@ -72,7 +72,7 @@ class Thread(Feed):
     def submit(self, split: str, request: Request) -> Future[Result]:
         if self.executor is None:
             self.start()
-        return self.executor.submit(self.recording[split].answered, request)
+        return self.executor.submit(self.recording[split].fetch_noted, request)
 
     def result(self, ticket: Future[Result]) -> Result:
         return ticket.result()
@@ -277,7 +277,7 @@ def serve(connection: Connection, arenas: list[Arena]) -> None:
         except (EOFError, OSError):
             os._exit(0)
         try:
-            batches, events = splits[name].answered(request)
+            batches, events = splits[name].fetch_noted(request)
             if plan is not None:
                 batches = [plan(batch) for batch in batches]
             message = number, slot, arenas[slot].write((batches, events)), None

@@ -156,7 +156,7 @@ class Loader:
     def planned(self, step: int) -> list[Batch]:
         """Returns the micro-batches of this process in a step, read now and in this thread."""
         requests = takewhile(lambda part: part[0] == step, self.requests(step))
-        return [replace(batch, real=real) for _, real, request in requests for batch in self.split.answer(request)]
+        return [replace(batch, real=real) for _, real, request in requests for batch in self.split.fetch(request)]
 
     def batch_number(self, step: int) -> int:
         """Returns the number of the global batch that a step reads: the number of the step, plus the counts in

@@ -14,7 +14,7 @@ import numpy as np
 from ..files.reading import DataError
 from ..models.contract import ContractError, described
 from .base import VAL_SHARE, Dataset, check_locations, undivided
-from .keys import shares_of
+from .sample_keys import shares_of
 from .samples import Channels, Joined, Samples
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ..files.reading import DataError
 from ..files.records import as_numbers
 from .fingerprint import Fingerprint
-from .keys import ChosenKeys
+from .sample_keys import ChosenKeys
 
 SPREAD = 64
 """The number of samples, spread evenly over a split, whose complete content is part of the fingerprint of the split."""

@@ -24,8 +24,8 @@ from ..files.trust import is_remote
 from ..files.writing import make_folder, sweep, write_text
 from .base import cache_folder, share_by_hash
 from .fingerprint import Fingerprint, file_fingerprint
-from .keys import Keys
 from .prepared import Arrays, Columnwise, prepared
+from .sample_keys import Keys
 from .tar_files import DAMAGED, members, open_file, unpacked, version
 from .workers import deaf, workers_of
 

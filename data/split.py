@@ -46,7 +46,7 @@ class Split:
     skipped: Skipped
     tasks: Mapping[str, Task] = field(default_factory=dict)
     feed: Feed | None = field(default=None, repr=False, compare=False)
-    """What reads the requests of `answers` ahead of time; None: they are read when they are used."""
+    """What reads the requests of `fetch_all` ahead of time; None: they are read when they are used."""
 
     unit: ClassVar[str] = "samples"
     """What a batch consists of, for messages: `samples`, or `rows of 256` (tokens)."""
@@ -131,11 +131,11 @@ class Split:
             self.skipped.note(IsLeftOut(name, targets.left_out))
         return batch
 
-    def answers(self, requests: Iterable[Request]) -> Iterator[list[Batch]]:
+    def fetch_all(self, requests: Iterable[Request]) -> Iterator[list[Batch]]:
         """Yields the batches of each request, in order. If the split has a feed, the following requests are read ahead.
         Notes on skipped data are made when the batches are used."""
         if self.feed is None:
-            yield from map(self.answer, requests)
+            yield from map(self.fetch, requests)
             return
         tickets, remaining = deque(), iter(requests)
         try:
@@ -155,18 +155,18 @@ class Split:
         """Sets the feed of this split (None: no feed)."""
         object.__setattr__(self, "feed", feed)
 
-    def answered(self, request: Request) -> tuple[list[Batch], list[Event]]:
+    def fetch_noted(self, request: Request) -> tuple[list[Batch], list[Event]]:
         """Returns (the batches of a request, the notes on skipped data that were made meanwhile). For a split that
         `recording` has returned."""
         try:
-            return self.answer(request), self.skipped.taken()
+            return self.fetch(request), self.skipped.taken()
         except TooManyBadError:
             return [], self.skipped.taken()
 
-    def answer(self, request: Request) -> list[Batch]:
+    def fetch(self, request: Request) -> list[Batch]:
         """Returns the batches of a request."""
         if request.targets is not None:
-            return self.predicting(request.targets).answer(replace(request, targets=None))
+            return self.predicting(request.targets).fetch(replace(request, targets=None))
         if request.training:
             return [self.batch(request.indices, training=True)]
         if request.tasks is None:

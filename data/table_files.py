@@ -22,8 +22,8 @@ from ..files.reading import DataError, shown
 from ..files.records import as_text
 from .base import cache_folder
 from .fingerprint import file_fingerprint
+from .hub_files import check_unpacked_size
 from .prepared import Arrays, Columnwise, prepared
-from .tables import check_unpacked_size
 
 DATES = [
     f"{date}{time}" for date in ("%Y/%m/%d", "%d.%m.%Y", "%Y-%m-%d") for time in (" %H:%M:%S", " %H:%M", "")

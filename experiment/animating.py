@@ -11,7 +11,7 @@ from ..inference.animation import PROMPT, animated
 from ..inference.shown_answers import short_text
 from ..tokenizers.base import Chopper
 from .inspection import explorer_of
-from .shown import Choice, Shown, predictions, trained
+from .shown_sample import Choice, Shown, predictions, trained
 
 CONTINUED = 24
 """The number of tokens with which a text is continued."""

@@ -85,7 +85,7 @@ def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterat
     `rows` is the number of samples that are read at a time."""
     requests = (Request(indices=part) for part in parts_of(len(split), rows))
     with read_ahead(split, run.config.data.workers), counting("samples", len(split)) as count:
-        for (batch,) in split.answers(requests):
+        for (batch,) in split.fetch_all(requests):
             if batch.first.keys:
                 yield from _embedded(run, batch, pool)
             count(rows)
@@ -121,8 +121,8 @@ def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
         for row, slot in enumerate(slots):
             text = str(numbers[row]) if vocabulary is None else vocabulary.shown(int(values[row]))
             labels[slot] = name, text
-    for number, slot in enumerate(planned.own.T.flatten().tolist() if planned.own is not None else ()):
-        labels[slot] = "own", str(number // len(planned.own))
+    for number, slot in enumerate(planned.core_slots.T.flatten().tolist() if planned.core_slots is not None else ()):
+        labels[slot] = "own", str(number // len(planned.core_slots))
     return labels
 
 

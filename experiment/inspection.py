@@ -25,7 +25,7 @@ from ..models.tokens import CORE, PADDING, Tokens
 from .changes import read_changes
 from .learned_sections import answer_section, by_input_section, layer_sections
 from .settings.document import dumped
-from .shown import Choice, Shown, counted, targets_of
+from .shown_sample import Choice, Shown, counted, targets_of
 
 FEW = 24
 """The largest number of targets of a task that the page lists."""

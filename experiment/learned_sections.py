@@ -23,7 +23,7 @@ from ..inference.tracing import Trace, batch_of, traced
 from ..models.batch import IGNORED, Batch
 from ..models.tokens import CORE
 from ..tasks.base import Task
-from .shown import Choice, Shown, counted, index_of, predictions, true_text, true_value
+from .shown_sample import Choice, Shown, counted, index_of, predictions, true_text, true_value
 
 TEACHER_FORCING = (
     "<p class=soft>Each token is predicted from the tokens of the sample before it. A later token therefore does not "

@@ -27,10 +27,10 @@ from ..data.datasets.hugging_face import HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
 from ..data.datasets.manifest import KEY, Manifest, rows_of
 from ..data.datasets.text import Text
+from ..data.hub_files import READERS
 from ..data.sample_dataset import SampleDataset
 from ..data.samples import Columns, Listed, Renamed, Samples
 from ..data.shards import Shards, renamed
-from ..data.tables import READERS
 from ..data.tar_files import expand
 from ..files.errors import RunError
 from ..files.reading import DataError

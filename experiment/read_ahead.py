@@ -72,7 +72,7 @@ def useful_workers(split: Split, seed: int, steps: int) -> int:
     if most < 1 or not split.answerable or fits_cache(split, steps):
         return 0
     started = time.perf_counter()
-    split.recording().answered(Request(indices=split.plan(seed, 0), training=True))
+    split.recording().fetch_noted(Request(indices=split.plan(seed, 0), training=True))
     cost = time.perf_counter() - started
     return most if cost > CHEAP and cost * steps > SECONDS else 0
 
@@ -90,7 +90,7 @@ def read_ahead(split: Split, setting: int | str) -> Iterator[None]:
     if setting == "auto" and split.answerable and most:
         indices = split.first(8)
         started = time.perf_counter()
-        split.recording().answered(Request(indices=indices))
+        split.recording().fetch_noted(Request(indices=indices))
         cost = (time.perf_counter() - started) / max(len(indices), 1) * len(split)
         number = min(most_workers(split), most) if cost > SECONDS and not obstacle({split.name: split}) else 0
     feed = (

@@ -40,7 +40,7 @@ from .run_sums import store_sums
 from .settings.document import dumped_line
 from .settings.reference import Described, described
 from .settings.registry import trusting
-from .shown import Choice, Shown, trained, true_text, true_value
+from .shown_sample import Choice, Shown, trained, true_text, true_value
 
 SAMPLES = 12
 """The number of samples on a page."""

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from ..files.printing import plain_console, printable
 from .settings.config import Config
-from .shown import open_untrained
+from .shown_sample import open_untrained
 
 TEXT_COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
 """The background colours of neighbouring tokens in the terminal."""

@@ -173,7 +173,7 @@ class Share:
                     Request(indices=part, tasks=[*group], inputs=inputs, targets=targets, apart=apart and bool(indices))
                     for part in parts
                 ]
-                for batches in feeding.answers(requests):
+                for batches in feeding.fetch_all(requests):
                     for batch in batches:
                         self.add(source, batch, bool(indices))
 

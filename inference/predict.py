@@ -42,7 +42,7 @@ def stream_predictions(
     contains the answer of each task by task name, `{"digit": {...}}`, and `"without": [...]` if the sample lacks inputs
     that the tasks read; or it is `{"error": reason}` for a sample that cannot be read. Items are generated with the
     settings `how`. The answer is `{"text": ...}` for a generated text and `{"ids": [...]}` for another generated item.
-    Samples are read ahead (`SampleSplit.answers`) and not kept."""
+    Samples are read ahead (`SampleSplit.fetch_all`) and not kept."""
     tasks = {name: prediction_copy(task) for name, task in trained.tasks.items()}
     trained = TrainedModel(model=trained.model, tasks=tasks)
     split = replace(split, tasks=tasks)
@@ -56,7 +56,7 @@ def stream_predictions(
         names = [name for name in expected if name in absent]
         return {"without": names} if names and "without" not in tasks else {}
 
-    batches = split.answers(Request(indices=part, tasks=direct) for part in requested) if direct else repeat([])
+    batches = split.fetch_all(Request(indices=part, tasks=direct) for part in requested) if direct else repeat([])
     for part, batches_of_part in zip(parts, batches):
         answers: dict[int, dict[str, Any]] = {index.number: {} for index in part}
         generation = Generation.of(trained, split, part, how)

@@ -113,14 +113,14 @@ class SetPlan:
     one row of 10 slots. Each sample begins with a class token; the inputs are image (1) and text (2). Slots are counted
     from 0; the last slot is padding. In `tokens.input`, 0 means that the token belongs to no input. The chunk of the
     image contains a tensor of shape (1, 1, 4, 8): images, channels, height, width. The chunk of the text contains the
-    ids of both texts; 256 is the start token. `own` contains the slots of the class tokens, one row per sample:
+    ids of both texts; 256 is the start token. `core_slots` contains the slots of the class tokens, one row per sample:
 
         tokens.input     0  1  1  2  2  2  0  2  2  0
         tokens.sample    1  1  1  1  1  1  2  2  2  0
         tokens.item      1  2  2  3  3  3  4  5  5  0
         chunks["image"]  shape (1, 1, 4, 8)         slots 1 2          counts 2
         chunks["text"]   ids 256 97 98 256 99       slots 3 4 5 7 8    counts 3 2
-        own              [[0], [6]]
+        core_slots       [[0], [6]]
         samples          2
     """
 
@@ -132,7 +132,7 @@ class SetPlan:
     """The slots of each group of inputs with separate weights (`Transformer.group`). None: there are no groups."""
     cross: Layout | None = None
     """The layout of cross-attention from these tokens to the encoder's set; None without an encoder."""
-    own: Int[Tensor, "s o"] | None = None
+    core_slots: Int[Tensor, "s o"] | None = None
     """The slots of the o core tokens (class and register tokens) of each sample. None: no core tokens."""
     samples: int = 0
     """The number of samples. `tokens.sample` numbers the samples from 1. 0: the set is a stream, and its samples are

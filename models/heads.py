@@ -152,11 +152,11 @@ class Pooling(nn.Module):
 def core_slots(planned: SetPlan, pooling: str, required: int) -> Int[Tensor, "s o"]:
     """Returns the slots of the core tokens of each sample. Raises ValueError if the model has no core tokens. `pooling`
     (a name) and `required` (a number of core tokens) are only used in the message."""
-    if planned.own is None or not planned.own.shape[1]:
+    if planned.core_slots is None or not planned.core_slots.shape[1]:
         raise ValueError(
             f"pooling: {pooling} needs core tokens, but the model has none; set model.core_tokens: {required}"
         )
-    return planned.own
+    return planned.core_slots
 
 
 class ClassToken(Pooling):

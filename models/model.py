@@ -163,9 +163,9 @@ class Model(nn.Module):
             if chunks.slots is None:
                 return TokenSet(x=tokens.to(x.dtype), **vars(planned.tokens))
             x = x.index_copy(0, chunks.slots, tokens.to(x.dtype))
-        if self.own is not None and planned.own is not None:
-            core_tokens = repeat(self.own.weight, "o d -> (s o) d", s=len(planned.own))
-            x = x.index_copy(0, planned.own.flatten(), core_tokens)
+        if self.own is not None and planned.core_slots is not None:
+            core_tokens = repeat(self.own.weight, "o d -> (s o) d", s=len(planned.core_slots))
+            x = x.index_copy(0, planned.core_slots.flatten(), core_tokens)
         return TokenSet(x=rearrange(x, "(b n) d -> b n d", b=b), **vars(planned.tokens))
 
     def touch_absent(self, x: Tensor, batch: Batch) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..made import ByLabel, Made, MadeDataset
+from ..generated import ByLabel, Made, MadeDataset
 from .fsdd import Fsdd
 from .mnist import WORDS, Mnist
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..made import ByLabel, Made, MadeDataset
+from ..generated import ByLabel, Made, MadeDataset
 from ..sample_dataset import Outcome
 from ..samples import Samples
 from .digits import Digits

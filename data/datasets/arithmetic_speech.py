@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..made import ByLabel, MadeDataset
+from ..generated import ByLabel, MadeDataset
 from ..sample_dataset import Outcome
 from .arithmetic import Problems, outcomes
 from .fsdd import Fsdd

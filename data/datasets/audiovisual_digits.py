@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from ...tokenizers.media.files import read_picture, read_sound
-from ..made import ByLabel, Made, MadeDataset
+from ..generated import ByLabel, Made, MadeDataset
 from .fsdd import Fsdd
 from .mnist import Mnist
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...files.reading import DataError
 from ...tokenizers.media.files import read_sound
-from ..made import Made, MadeDataset
+from ..generated import Made, MadeDataset
 from .fsdd import Fsdd, digit, speaker
 
 RATE = 8000

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from ..made import Made, MadeDataset
+from ..generated import Made, MadeDataset
 
 SIZE = 24
 """The height and width of the camera image in pixels."""

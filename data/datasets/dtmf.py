@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..made import Made, MadeDataset
+from ..generated import Made, MadeDataset
 
 LOW = {"1": 697, "2": 697, "3": 697, "4": 770, "5": 770, "6": 770, "7": 852, "8": 852, "9": 852, "0": 941}
 """The lower frequency of the tone of each digit, in hertz."""

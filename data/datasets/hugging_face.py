@@ -15,9 +15,9 @@ from typing import Any
 from ...files.reading import DataError
 from ..base import cache_folder, undivided
 from ..fingerprint import Fingerprint
+from ..hub_files import READERS, check_arrow, check_once, check_table, local_path, saved_files, split_files
 from ..sample_dataset import OwnFiles
 from ..samples import BYTES, ByColumn, Columns, Samples
-from ..tables import READERS, check_arrow, check_once, check_table, local_path, saved_files, split_files
 
 
 class HuggingFace(OwnFiles):

@@ -19,8 +19,8 @@ import numpy as np
 from ...files.reading import PACKED, DataError, read_lines, text_lines
 from ...files.records import parse_json
 from ..fingerprint import Fingerprint
-from ..keys import Keys
 from ..sample_dataset import OwnFiles
+from ..sample_keys import Keys
 from ..samples import BYTES, FILES, ByColumn, Columns, Listed, Samples, picked
 
 TABLES = {".csv": ",", ".tsv": "\t"}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..made import Made, MadeDataset
+from ..generated import Made, MadeDataset
 
 HELD_BACK = {0: "val", 5: "test"}
 """The split of the numbers whose digit sum ends in 0 (`val`) or 5 (`test`); all other numbers are in train. In every

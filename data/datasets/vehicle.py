@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ..made import Made, MadeDataset
+from ..generated import Made, MadeDataset
 from ..sample_dataset import Outcome
 
 LIKELY = {"siren": 0.2, "ahead": 0.55, "closing": 0.55, "left_taken": 0.5, "right_taken": 0.5, "east": 0.5,

@@ -54,7 +54,9 @@ class Session:
         self.limit, self.beams = most, 1
         self.notes = getattr(model.tokenizer(input), "notes", None)  # user-defined embedders may not define `notes`
         self.period = period_of(model, input)
-        self.slides = not batch.encoder and {*planned.chunks} == {input} and planned.own is None and self._can_be_cut()
+        self.slides = (
+            not batch.encoder and {*planned.chunks} == {input} and planned.core_slots is None and self._can_be_cut()
+        )
         self.hidden: Tensor | None = None
         self._begin(planned)
         self.drops = not self.fast and self._can_drop()
@@ -255,8 +257,8 @@ class Session:
         others = {name: other for name, other in planned.chunks.items() if name != self.input}
         chunks = {name: replace(other, slots=moved(other.slots)) for name, other in others.items()}
         chunks[self.input] = Chunks(values=values, index=index, slots=slots)
-        core_slots = None if planned.own is None else moved(planned.own)
-        return replace(planned, tokens=tokens, chunks=chunks, own=core_slots)
+        core_slots = None if planned.core_slots is None else moved(planned.core_slots)
+        return replace(planned, tokens=tokens, chunks=chunks, core_slots=core_slots)
 
     # --------------------------------------------------------------------------------------------------------- beams
 

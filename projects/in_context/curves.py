@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...data.base import Dataset
-from ...data.made import MadeDataset
+from ...data.generated import MadeDataset
 from ...data.samples import Chosen
 from ...experiment.own_data import Whole
 from ...files.errors import RunError

@@ -7,7 +7,7 @@ import mido
 import numpy as np
 import pytest
 from chopmix.commands.cli import main
-from chopmix.data.made import MadeDataset
+from chopmix.data.generated import MadeDataset
 from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.samples import Listed
 from chopmix.experiment.run import load_run

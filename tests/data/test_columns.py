@@ -22,7 +22,7 @@ from chopmix.data.datasets import arithmetic
 from chopmix.data.datasets.table import TableLabel, TableStream
 from chopmix.data.division import Balanced
 from chopmix.data.fingerprint import Fingerprint
-from chopmix.data.made import ByLabel, Made
+from chopmix.data.generated import ByLabel, Made
 from chopmix.data.mixture import Source
 from chopmix.data.samples import ByColumn, Changed, Channels, Joined, Samples, Visible
 from chopmix.data.shards import Shards

@@ -105,10 +105,10 @@ def test_batches_and_messages_equal_those_without_a_feed(kind, two_workers):
     for training in (True, False):
         lines, expected_lines = [], []
         split, plain = (split_of(bad={3, 11, 12}, lines=messages) for messages in (lines, expected_lines))
-        expected = [plain.answer(request) for request in requests_of(plain, training)]
+        expected = [plain.fetch(request) for request in requests_of(plain, training)]
         feed = Thread({"train": split}) if kind == "thread" else two_workers
         split.read_by(feed)
-        assert equal(list(split.answers(requests_of(split, training))), expected)
+        assert equal(list(split.fetch_all(requests_of(split, training))), expected)
         assert lines == expected_lines and len(lines) > 3
         assert dict(split.skipped.bad) == dict(plain.skipped.bad) and split.skipped.dropped == plain.skipped.dropped
         if kind == "thread":
@@ -119,9 +119,9 @@ def test_an_abandoned_iteration_blocks_nothing(two_workers):
     split = split_of(bad={3, 11, 12})
     split.read_by(two_workers)
     for _ in range(3 * AHEAD):
-        assert next(split.answers(requests_of(split)))
+        assert next(split.fetch_all(requests_of(split)))
     assert equal(
-        list(split.answers(requests_of(split))), [split_of(bad={3, 11, 12}).answer(r) for r in requests_of(split)]
+        list(split.fetch_all(requests_of(split))), [split_of(bad={3, 11, 12}).fetch(r) for r in requests_of(split)]
     )
 
 
@@ -132,20 +132,20 @@ def test_two_kinds_of_requests_are_read_at_once(two_workers):
     for split in (train, other):
         split.read_by(two_workers)
     ahead = [two_workers.submit("train", request) for request in first[:4]]
-    assert equal(list(other.answers(second)), [split_of(bad={1}, name="other").answer(request) for request in second])
-    assert equal([two_workers.result(t)[0] for t in ahead], [split_of(bad={3, 11, 12}).answer(r) for r in first[:4]])
+    assert equal(list(other.fetch_all(second)), [split_of(bad={1}, name="other").fetch(request) for request in second])
+    assert equal([two_workers.result(t)[0] for t in ahead], [split_of(bad={3, 11, 12}).fetch(r) for r in first[:4]])
 
 
 def test_batches_that_are_kept_do_not_change(two_workers):
     """Batches are used where a worker wrote them, until none of their tensors is used."""
     requests = requests_of(split_of(), training=False) * 4
-    expected = [split_of(bad={3, 11, 12}).answer(request) for request in requests]
+    expected = [split_of(bad={3, 11, 12}).fetch(request) for request in requests]
     split = split_of(bad={3, 11, 12})
     split.read_by(two_workers)
-    kept = [(n, batches) for n, batches in enumerate(split.answers(requests)) if n % 3 == 0 or n < 6]
+    kept = [(n, batches) for n, batches in enumerate(split.fetch_all(requests)) if n % 3 == 0 or n < 6]
     for _ in range(3):
-        assert equal(list(split.answers(requests)), expected)
-        for n, batches in enumerate(split.answers(requests)):
+        assert equal(list(split.fetch_all(requests)), expected)
+        for n, batches in enumerate(split.fetch_all(requests)):
             assert equal(batches, expected[n])
     assert len(kept) > 10 and all(equal(batches, expected[n]) for n, batches in kept)
     del kept, batches
@@ -160,12 +160,12 @@ def test_more_bad_samples_than_allowed_are_an_error_in_order(two_workers):
         if feed:
             split.read_by(Thread({"train": split}))
         with pytest.raises(DataError, match=r"2 of 24 samples so far; data.bad_share allows a share of 0.05"):
-            for _ in split.answers(requests_of(split)):
+            for _ in split.fetch_all(requests_of(split)):
                 pass
         if feed:
             split.feed.close()
     with pytest.raises(DataError, match="all samples are bad"):
-        split_of(4, bad=range(4)).answer(Request(indices=[SampleIndex(0, 0, 0)], training=True))
+        split_of(4, bad=range(4)).fetch(Request(indices=[SampleIndex(0, 0, 0)], training=True))
 
 
 def test_a_killed_worker_is_named(two_workers):

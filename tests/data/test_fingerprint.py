@@ -17,7 +17,7 @@ from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.parallel_text import Lines
 from chopmix.data.division import Balanced
 from chopmix.data.fingerprint import Fingerprint
-from chopmix.data.made import Made
+from chopmix.data.generated import Made
 from chopmix.data.mixture import Equalized, MixedSamples, Source
 from chopmix.data.samples import (
     ByColumn,

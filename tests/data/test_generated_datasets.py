@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 from chopmix.data.base import Dataset
-from chopmix.data.made import MOST, MadeDataset
+from chopmix.data.generated import MOST, MadeDataset
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.files.reading import DataError
 

@@ -22,7 +22,7 @@ from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
-from chopmix.data.made import Made
+from chopmix.data.generated import Made
 from chopmix.data.reader import ItemCache
 from chopmix.data.sample_dataset import share
 from chopmix.data.sampler import SampleIndex
@@ -81,7 +81,7 @@ def texts(planned) -> list[str]:
 def test_a_set_may_have_no_samples():
     """This is the case if no sample of a question can be read. The core here has tokens."""
     planned = place([], CHOPPERS, 32, ("order", "row", "column"), core=2, trim=True)
-    assert planned.samples == 0 and planned.own.shape == (0, 2) and planned.own.dtype == torch.long
+    assert planned.samples == 0 and planned.core_slots.shape == (0, 2) and planned.core_slots.dtype == torch.long
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 3))
@@ -148,7 +148,9 @@ def test_every_token_has_one_slot_and_a_description(lengths, core, trim, right):
     chopped = [[("text", Chunk(torch.arange(n), n))] for n in lengths]
     planned = place(chopped, {"text": CHOPPERS["text"]}, 12, core=core, trim=trim, right=right)
     tokens, n = planned.tokens, planned.tokens.shape[1]
-    slots = planned.chunks["text"].slots.tolist() + ([] if planned.own is None else planned.own.flatten().tolist())
+    slots = planned.chunks["text"].slots.tolist() + (
+        [] if planned.core_slots is None else planned.core_slots.flatten().tolist()
+    )
     assert sorted(slots) == (tokens.sample.flatten() > 0).nonzero()[:, 0].tolist()
     assert len(set(slots)) == sum(lengths) + core * len(lengths)
     assert n <= (max(12, 2 * (max(lengths) + core)) if trim else 12) and (

@@ -312,7 +312,7 @@ def test_a_column_that_occurs_twice_and_a_parquet_bomb_are_refused(tmp_path, mon
     (tmp_path / "log.csv").write_text("time,x,x,y,t,state,camera\n0,1,2,3,4,a,b\n")
     with pytest.raises(DataError, match=r"log\.csv has the column 'x' twice"):
         table(str(tmp_path / "log.csv")).read(str(tmp_path / "log.csv"))
-    monkeypatch.setattr("chopmix.data.tables.ROOM", 100_000)
+    monkeypatch.setattr("chopmix.data.hub_files.ROOM", 100_000)
     long = {name: ["a" * 10_000] * 1000 for name in ("state", "camera")}
     numbers = {name: np.arange(1000.0) for name in ("time", "x", "y", "t")}
     parquet.write_table(pyarrow.table(numbers | long), tmp_path / "log.parquet")

@@ -5,9 +5,9 @@ import json
 from contextlib import nullcontext
 
 import pytest
-from chopmix.data import tables as unpacked_tables
+from chopmix.data import hub_files as unpacked_tables
 from chopmix.data.datasets.hugging_face import HuggingFace
-from chopmix.data.tables import check_table
+from chopmix.data.hub_files import check_table
 from chopmix.files.reading import DataError
 
 arrow = pytest.importorskip("pyarrow")

@@ -44,7 +44,7 @@ def test_the_table_belongs_to_the_task_that_predicts_the_answer_and_has_the_name
 
 def test_training_ends_with_attribution_for_tasks_without_a_table(tmp_path, monkeypatch):
     """An earlier version ended with a KeyError."""
-    monkeypatch.setattr("chopmix.data.made.MadeDataset.held_back", 12)
+    monkeypatch.setattr("chopmix.data.generated.MadeDataset.held_back", 12)
     (tmp_path / "x.yaml").write_text(TREE)
     more = ["evaluation={attribution: true, sample_tokens: 0}", "logging={tensorboard: false}"]
     summary, status = train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}", *more]))

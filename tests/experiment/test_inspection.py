@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.made import MadeDataset
+from chopmix.data.generated import MadeDataset
 from chopmix.experiment.inspection import write_page
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.shown import Choice, trained
+from chopmix.experiment.shown_sample import Choice, trained
 from chopmix.experiment.train import train
 from chopmix.files.errors import RunError
 from test_explorer import read_back

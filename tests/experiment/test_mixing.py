@@ -13,7 +13,7 @@ from batching import asked, fitted, summed
 from chopmix.commands.cli import main
 from chopmix.commands.options.shared import parse_samples
 from chopmix.data.datasets.arithmetic import outcomes
-from chopmix.data.made import MadeDataset
+from chopmix.data.generated import MadeDataset
 from chopmix.data.processes import Processes
 from chopmix.data.sample_dataset import Outcome
 from chopmix.data.samples import Listed
@@ -391,7 +391,7 @@ def planned(*lengths: int, core_tokens: int = 0) -> SetPlan:
         if core_tokens
         else None
     )
-    return SetPlan(tokens=tokens, chunks={}, own=places, samples=len(lengths))
+    return SetPlan(tokens=tokens, chunks={}, core_slots=places, samples=len(lengths))
 
 
 def test_poolings_read_each_sample_by_itself():

@@ -12,7 +12,7 @@ from chopmix.experiment.compare import paired, shared_metrics
 from chopmix.experiment.groups import read_group
 from chopmix.experiment.inspection import masks, reach_table, write_page
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.shown import untrained
+from chopmix.experiment.shown_sample import untrained
 from chopmix.experiment.train import train
 from chopmix.files.errors import RunError
 from chopmix.inference.report import drawn

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.made import MadeDataset
+from chopmix.data.generated import MadeDataset
 from chopmix.experiment.compare import main_curves, mean_curve
 from chopmix.experiment.figures import Figures
 from chopmix.experiment.groups import Group, Member

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.datasets.hugging_face import HuggingFace
-from chopmix.data.tables import split_files, split_of
+from chopmix.data.hub_files import split_files, split_of
 from chopmix.data.tar_files import open_file
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, load_config, load_run_config

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.system
 import h5py
 import numpy as np
 import yaml
-from chopmix.data.made import MadeDataset
+from chopmix.data.generated import MadeDataset
 from chopmix.experiment.settings.config import load_config
 from chopmix.projects.in_context import curves as learned
 from chopmix.tokenizers.category import CategoryChopper

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.tables import readme_configurations
+from chopmix.data.hub_files import readme_configurations
 from chopmix.experiment.changes import Change, Setting, check_batch_size
 from chopmix.experiment.figure_table import in_latex, markdown_lines
 from chopmix.experiment.settings.document import PlainLoader

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import torch
 from chopmix.experiment.inspection import explorer_of
-from chopmix.experiment.shown import Shown
+from chopmix.experiment.shown_sample import Shown
 from chopmix.inference.animation import LINES, PARTS, animated, keyframes, rows_of, steps_of
 from test_tracing import run, run_of, trace_of  # noqa: F401 (a fixture: an untrained run of each kind)
 

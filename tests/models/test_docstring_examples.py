@@ -77,5 +77,5 @@ def test_an_image_and_texts_after_class_tokens():
         assert documented.split("counts")[1].split() == [str(int(count)) for count in chunks.counts]
     documented = line_of(SetPlan, 'chunks["text"]').split("slots")[0].split()[1:]
     assert documented == [str(int(id)) for id in plan.chunks["text"].values]
-    assert line_of(SetPlan, "own").strip() == str(plan.own.tolist())
+    assert line_of(SetPlan, "core_slots").strip() == str(plan.core_slots.tolist())
     assert [plan.samples] == numbers(SetPlan, "samples")

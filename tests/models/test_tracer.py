@@ -146,4 +146,4 @@ def test_a_set_has_the_type_of_the_weights_for_any_first_input(names, wanted):
     with torch.autocast("cpu", torch.bfloat16, enabled=wanted == torch.float32):
         x = model.mix(planned).x
     assert x.dtype == wanted
-    assert torch.equal(x.flatten(0, 1)[planned.own[:, 0]], model.own.weight.expand(2, -1))
+    assert torch.equal(x.flatten(0, 1)[planned.core_slots[:, 0]], model.own.weight.expand(2, -1))

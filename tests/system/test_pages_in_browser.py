@@ -12,7 +12,7 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.inspection import write_page
-from chopmix.experiment.shown import Choice, trained
+from chopmix.experiment.shown_sample import Choice, trained
 from test_new import KINDS
 from test_tracing import RUNS
 from untrained import untrained

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.made import MadeDataset
+from chopmix.data.generated import MadeDataset
 from chopmix.data.samples import Columns
 from chopmix.experiment.embed import embed
 from chopmix.experiment.run import Run, load_run, open_part

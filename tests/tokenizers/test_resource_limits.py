@@ -18,7 +18,7 @@ import torch
 from bounded import measured
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.moses import Moses
-from chopmix.data.tables import readme_configurations
+from chopmix.data.hub_files import readme_configurations
 from chopmix.data.tar_files import WORDS, members
 from chopmix.experiment.interchange.tokenizers import merges_of
 from chopmix.files.reading import DataError, matching, read_lines, read_packed_text

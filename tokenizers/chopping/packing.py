@@ -169,7 +169,7 @@ def _plan(samples, choppers, axes, shape, starts: Sequence[int], core: int) -> S
             columns = torch.tensor([axes.index(axis) for axis in choppers[name].coordinate_axes])
             tokens.position.view(-1, len(axes))[input_chunks.slots[:, None], columns] = input_chunks.coordinates
     core_slots = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(core) if core else None
-    return SetPlan(tokens=tokens, chunks=chunks, own=core_slots, samples=len(samples))
+    return SetPlan(tokens=tokens, chunks=chunks, core_slots=core_slots, samples=len(samples))
 
 
 def _descriptors(shape: tuple[int, int], runs: Sequence[Run], axes: int) -> Tokens:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from ....data.made import Made, MadeDataset
+from ....data.generated import Made, MadeDataset
 from ..functions import NUMBERS, Function, Linear
 
 

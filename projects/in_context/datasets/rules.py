@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ....data.base import share_by_hash
-from ....data.made import Made, MadeDataset
+from ....data.generated import Made, MadeDataset
 
 LENGTH = 3
 """The number of letters of a word. All letters of a word are different."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.data.made import MadeDataset
+from chopmix.data.generated import MadeDataset
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
