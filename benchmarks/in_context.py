@@ -23,7 +23,7 @@ from typing import Any
 from chopmix.experiment.run import load_run
 from chopmix.projects.in_context.curves import followed, learned
 from chopmix.projects.in_context.datasets.rules import Rules
-from chopmix.projects.in_context.scoring import ERROR, rows_of
+from chopmix.projects.in_context.scoring import ERROR, error_rows
 from results import write_results
 from trained import trained
 
@@ -38,7 +38,7 @@ def measured(config: str, seed: int, functions: int, changes: Sequence[str]) -> 
 
     if isinstance(run.dataset(), Rules):
         return [{"seed": seed} | row for row in followed(run, functions, log)]
-    return [{"seed": seed} | row for row in rows_of(learned(run, functions, log)[0])]
+    return [{"seed": seed} | row for row in error_rows(learned(run, functions, log)[0])]
 
 
 def main() -> None:

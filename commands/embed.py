@@ -27,7 +27,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 1 if no sample can be read, 3 if some cannot be read and `--strict` is set, else 0."""
     from ..experiment.answers import Count, Shard
-    from ..experiment.embed import ENDINGS, split_of, write_embeddings
+    from ..experiment.embed import ENDINGS, embedded_split, write_embeddings
     from ..experiment.merge import record_of, write_record
     from ..files.printing import say_aside
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--shard needs --data, and for --pool tokens a .csv, .jsonl or .parquet file")
     loaded = load(options)
     if options.data:
-        split = split_of(loaded, options.data, options.split, shard)
+        split = embedded_split(loaded, options.data, options.split, shard)
     else:
         split = loaded.as_split(parse_samples(options.input, loaded), for_prediction=False)
     say_aside(loaded.name)

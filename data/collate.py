@@ -17,7 +17,7 @@ from ..tokenizers.chopping.packing import place
 from .sampler import SampleIndex
 from .skipped import HasNoRoom
 
-NOTHING = 0.01
+SHARE_WITHOUT_INPUTS = 0.01
 """The share of training samples from which all inputs are dropped, if every input can be dropped. From these samples,
 the model learns only the distribution of the answers, which is the baseline of attribution; a small share is enough."""
 
@@ -33,7 +33,9 @@ def dropped_shares(dropout: Mapping[str, float], one_stays: bool = True) -> dict
     if not dropout or not all(dropout.values()):
         return dict(dropout)
     put_back = math.prod(dropout.values()) / len(dropout) if one_stays else 0.0
-    return {name: NOTHING + (1 - NOTHING) * (share - put_back) for name, share in dropout.items()}
+    return {
+        name: SHARE_WITHOUT_INPUTS + (1 - SHARE_WITHOUT_INPUTS) * (share - put_back) for name, share in dropout.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,9 @@ class Inputs:
     dropout: Mapping[str, float] = field(default_factory=dict)
     """The rate, from 0 to below 1, at which each input is dropped from a sample in training, by input; 0 for inputs
     that are missing here. If all inputs of a sample would be dropped, a random one of them is kept (modality dropout of
-    AV-HuBERT, Shi et al. 2022), except in the share `NOTHING` of the samples. If tasks predict all inputs except one,
-    this one can also be dropped: classifier-free guidance needs a model that was also trained without it."""
+    AV-HuBERT, Shi et al. 2022), except in the share `SHARE_WITHOUT_INPUTS` of the samples. If tasks predict all inputs
+    except one, this one can also be dropped: classifier-free guidance needs a model that was also trained without
+    it."""
     any_number: bool = False
     """If true, `dropout` is ignored, and the number of inputs that are dropped from a training sample is uniformly
     random. One input is kept, as for `dropout`. The model then learns all subsets of the inputs about equally well.
@@ -82,7 +85,7 @@ class Inputs:
         probability 0 are absent."""
         if self.any_number and self.optional:
             share = (len(self.optional) - self.one_stays) / 2 / len(self.optional)
-            return dict.fromkeys(self.optional, NOTHING + (1 - NOTHING) * share)
+            return dict.fromkeys(self.optional, SHARE_WITHOUT_INPUTS + (1 - SHARE_WITHOUT_INPUTS) * share)
         shares = dropped_shares({name: self.dropout.get(name, 0.0) for name in self.optional}, self.one_stays)
         return {name: share for name, share in shares.items() if share}
 
@@ -93,13 +96,15 @@ class Inputs:
         chances = dict(zip(names, random.random(len(names))))
         if self.any_number and present:
             count = (
-                len(present) if random.random() < NOTHING else int(random.integers(len(present) + 1 - self.one_stays))
+                len(present)
+                if random.random() < SHARE_WITHOUT_INPUTS
+                else int(random.integers(len(present) + 1 - self.one_stays))
             )
             return sorted(present, key=chances.__getitem__)[:count]
         shares = [self.dropout.get(name, 0.0) for name in present]
         dropped = [name for name, share in zip(present, shares) if chances[name] < share]
         if present and all(shares):
-            if random.random() < NOTHING:
+            if random.random() < SHARE_WITHOUT_INPUTS:
                 return list(present)
             if len(dropped) == len(present) and self.one_stays:
                 del dropped[random.integers(len(dropped))]

@@ -15,7 +15,7 @@ from .fingerprint import Fingerprint
 from .sample_dataset import SampleDataset
 from .samples import ByColumn, Columns, Samples, picked
 
-MOST = 2**32
+MOST_SAMPLES = 2**32
 """The maximum number of generated samples. Random generators are seeded with the number of the sample as a 32-bit
 integer."""
 
@@ -113,6 +113,6 @@ class MadeDataset(SampleDataset):
 
     def open(self, split: str) -> Samples:
         self.check_split(split)
-        if not 1 <= self.samples <= MOST:
-            raise DataError(f"data.dataset.samples: must be from 1 to {MOST:,}, not {self.samples:,}")
+        if not 1 <= self.samples <= MOST_SAMPLES:
+            raise DataError(f"data.dataset.samples: must be from 1 to {MOST_SAMPLES:,}, not {self.samples:,}")
         return self.make(split, self.samples if split == "train" else self.held_back)

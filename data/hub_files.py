@@ -95,11 +95,11 @@ def named_splits(folder: Path, names: Sequence[str], subset: str | None) -> dict
         names = matching
     splits: dict[str, list[str]] = {}
     for name in names:
-        splits.setdefault(split_of(name), []).append(name)
+        splits.setdefault(split_in_name(name), []).append(name)
     return splits
 
 
-def split_of(name: str) -> str:
+def split_in_name(name: str) -> str:
     """Returns the split that the path of a data file indicates; `train` if it indicates none."""
     if shard := SHARD.fullmatch(name):
         return next((split for split, words in SPLITS.items() if shard["split"] in words.split("|")), shard["split"])

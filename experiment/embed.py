@@ -98,7 +98,7 @@ def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:
         hidden = run.model.read_first(planned).flatten(0, 1).float().cpu()
     samples = planned.tokens.sample.flatten()
     finite(hidden[samples.cpu() > 0])
-    descriptions = described(run, planned) if pool == "tokens" else []
+    descriptions = token_labels(run, planned) if pool == "tokens" else []
     for order, (key, seed) in enumerate(zip(planned.keys, planned.seeds), start=1):
         number, slots = seed[-1], (samples == order).nonzero()[:, 0]
         if pool == "tokens":
@@ -110,7 +110,7 @@ def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:
             yield Embedded(key, number, vector[None])
 
 
-def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
+def token_labels(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
     """Returns (input, text) for the token in every slot (position in a row), row by row. The text is the token's number
     if its input has no vocabulary. For padding both are empty."""
     labels = [("", "")] * planned.tokens.sample.numel()
@@ -129,7 +129,7 @@ def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
 # ----------------------------------------------------------------------------------------------- from the command line
 
 
-def split_of(run: Run, data: str, split: str, shard: Shard = Shard()) -> SampleSplit:
+def embedded_split(run: Run, data: str, split: str, shard: Shard = Shard()) -> SampleSplit:
     """Returns a shard of a split of the data set that the command line names (see `own_data.py`), with the inputs of
     the run and without labels. Raises RunError or DataError if the data cannot be read."""
     dataset = dataset_for(run, data, split, labels=False)
@@ -163,13 +163,13 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
         raise RunError(f"{str(output)!r} cannot be the name of a file")
     samples = embedded(run, split, pool)
     if output is None:
-        for row in (row for group in rows_of(run, split, samples, pool) for row in group):
+        for row in (row for group in embedding_rows(run, split, samples, pool) for row in group):
             print(json_line(row), flush=True)
     elif ending == ".npy":
         (write_tokens if pool == "tokens" else write_array)(samples, output, len(split))
     else:
         with row_file(output) as write:
-            for group in rows_of(run, split, samples, pool, columns=ending == ".csv"):
+            for group in embedding_rows(run, split, samples, pool, columns=ending == ".csv"):
                 write(group)
     absent = [absent_inputs(run, split, number) for number in split.skipped.absent]
     for line in absent_lines(run, absent, len(split), "read"):
@@ -185,7 +185,7 @@ def absent_inputs(run: Run, split: SampleSplit, number: int) -> list[str]:
     return [name for name in expected if name in split.skipped.absent.get(number, ())]
 
 
-def rows_of(
+def embedding_rows(
     run: Run, split: SampleSplit, samples: Iterable[Embedded], pool: Pool, columns: bool = False
 ) -> Iterator[list[dict[str, Any]]]:
     """Yields the rows of each sample: `{"key": "a.png", "vector": [...]}`. With `pool="tokens"` there is one row per

@@ -17,7 +17,7 @@ from ..models.attention.grammar import USAGE, VALUES, plug_in
 from ..tasks.measuring.texts import MEANINGS
 from .settings.config import Config
 from .settings.document import dumped_line
-from .settings.reference import TOP_KEYS, Entry, Key, described, reference, summary_of, unwrapped
+from .settings.reference import TOP_KEYS, Entry, Key, described_keys, reference, summary_of, unwrapped
 from .settings.registry import attribute_docstrings, trusting
 
 EXPRESSION = ("!", "&", "|", "attention", "expression", "graph", "mask", "not", "and", "or")
@@ -119,7 +119,7 @@ def of_option(word: str) -> list[Topic]:
 def of_file(config: Config) -> Topic:
     """Returns the keys of a configuration that differ from the defaults, with their values and descriptions."""
     with trusting(config.trust):
-        entries = [entry for entry in described(config.tree) if not entry.is_default]
+        entries = [entry for entry in described_keys(config.tree) if not entry.is_default]
     rows = [(f"{'.'.join(entry.path)}: {dumped_line(entry.value)}", "", entry.text) for entry in entries]
     return Topic("the keys that differ from the defaults", "", rows)
 

@@ -47,7 +47,7 @@ def write_group_page(folder: Path, groups: Sequence[Group], run: Run, file: Path
     first = groups[0]
     about = f"{len(groups)} settings, the best one first. " if len(groups) > 1 else ""
     body = [
-        f"<p class=soft>{escaped(about + described(first))}</p>",
+        f"<p class=soft>{escaped(about + description_of(first))}</p>",
         *(section(title, figures_html(figures), anchor=anchor) for title, figures, anchor in tables(groups)),
         *curves_section(groups[:SEVERAL]), *bits_section(run, first),
         section("The runs", runs_table(folder, groups, file), anchor="runs"),
@@ -59,7 +59,7 @@ def write_group_page(folder: Path, groups: Sequence[Group], run: Run, file: Path
     write_text(file, printable(document(name_of(folder), body, "explorer.js" if run.has_dataset else "")))
 
 
-def described(group: Group) -> str:
+def description_of(group: Group) -> str:
     """Returns the number of seeds and folds of a group."""
     folds = [len(member.folds) for member in group.members.values()]
     seeds = f"{len(group.members)} {'folds' if any(m.is_fold for m in group.members.values()) else 'seeds'}"

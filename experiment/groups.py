@@ -223,7 +223,7 @@ def numbers_in(folder: str) -> dict[str, int | None]:
 
 def group_of(name: str, folder: Path, runs: Sequence[RunResult], trust: Trust, best: str = "") -> Group:
     """Returns runs of one configuration as a group; for `best` see `groups_in`."""
-    tree = dict(flat(read_tree(folder / runs[0].folder)))
+    tree = dict(flat_settings(read_tree(folder / runs[0].folder)))
     curves = {
         "run" if len(runs) == 1 else run.folder: read_curves(folder / run.folder / "metrics.jsonl") for run in runs
     }
@@ -267,7 +267,7 @@ def run_member(folder: Path, trust: Trust) -> Member:
 def fold_member(folders: tuple[Path, ...], trust: Trust) -> Member | None:
     """Returns the folds of a cross-validation as a seed of a group: its metrics are those of all samples, computed from
     the added sums. None if a fold has no sums by sample."""
-    split = "test" if dict(flat(read_tree(folders[0]))).get("data.split.inner") else "val"
+    split = "test" if dict(flat_settings(read_tree(folders[0]))).get("data.split.inner") else "val"
     parts = [stored_sums(folder, split, figures_of(folder).step) for folder in folders]
     if None in parts:
         return None
@@ -340,11 +340,11 @@ def read_tree(run: Path) -> Any:
         return {}
 
 
-def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat_settings(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (key, value) for the values of a configuration: `("model.block.norm.use", "rms_norm")`."""
     for key, value in tree.items() if isinstance(tree, Mapping) else ():
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{path}{key}.")
+            yield from flat_settings(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
 

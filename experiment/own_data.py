@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from ..data.base import Dataset
 from ..data.datasets.hugging_face import HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
-from ..data.datasets.manifest import KEY, Manifest, rows_of
+from ..data.datasets.manifest import KEY, Manifest, numbered_rows
 from ..data.datasets.text import Text
 from ..data.hub_files import READERS
 from ..data.sample_dataset import SampleDataset
@@ -221,7 +221,7 @@ def manifest_data(path: Path, kinds: Mapping[str, str], key: str = KEY, further:
     files, relative to the manifest's folder; but if its first non-empty value is a number or a list, and no file has
     this name, it contains numbers. For `key` and `further` see `named_dataset`."""
     first_values: dict[str, Any] = {}
-    for _, row in rows_of(path):
+    for _, row in numbered_rows(path):
         first_values |= {name: value for name, value in row.items() if first_values.get(name) in (None, "")}
         if all(first_values.get(name) not in (None, "") for name in kinds):
             break

@@ -19,15 +19,15 @@ from ..models.batch import Batch
 from ..models.model import Model
 from ..tokenizers.base import Chopper
 
-MOST = 16
+MOST_WORKERS = 16
 """The largest number of workers per process with `data.workers: auto`."""
 CHEAP = 0.002
 """The number of seconds of reading per step below which `auto` means no workers."""
-SECONDS = 20.0
+LONG_READING = 20.0
 """The number of seconds of reading in total below which `auto` means no workers, which take seconds to start."""
 
 
-LEAST = 32
+SAMPLES_PER_WORKER = 32
 """The smallest number of samples per worker in an evaluation or prediction: workers take seconds to start."""
 
 
@@ -74,7 +74,7 @@ def useful_workers(split: Split, seed: int, steps: int) -> int:
     started = time.perf_counter()
     split.recording().fetch_noted(Request(indices=split.plan(seed, 0), training=True))
     cost = time.perf_counter() - started
-    return most if cost > CHEAP and cost * steps > SECONDS else 0
+    return most if cost > CHEAP and cost * steps > LONG_READING else 0
 
 
 @contextmanager
@@ -85,14 +85,14 @@ def read_ahead(split: Split, setting: int | str) -> Iterator[None]:
     if split.feed is not None:
         yield
         return
-    most = 0 if stores_results(split) else len(split) // LEAST
+    most = 0 if stores_results(split) else len(split) // SAMPLES_PER_WORKER
     number = 0 if setting == "auto" else min(int(setting), most)
     if setting == "auto" and split.answerable and most:
         indices = split.first(8)
         started = time.perf_counter()
         split.recording().fetch_noted(Request(indices=indices))
         cost = (time.perf_counter() - started) / max(len(indices), 1) * len(split)
-        number = min(most_workers(split), most) if cost > SECONDS and not obstacle({split.name: split}) else 0
+        number = min(most_workers(split), most) if cost > LONG_READING and not obstacle({split.name: split}) else 0
     feed = (
         Workers({split.name: split}, number) if number > 0 else Thread({split.name: split}, bool(stores_results(split)))
     )
@@ -107,7 +107,7 @@ def read_ahead(split: Split, setting: int | str) -> Iterator[None]:
 def most_workers(split: Split) -> int:
     """Returns the largest number of workers per process with `data.workers: auto`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1, MOST, len(split)))
+    return max(0, min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1, MOST_WORKERS, len(split)))
 
 
 def fits_cache(split: SampleSplit, steps: int) -> bool:

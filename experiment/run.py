@@ -63,7 +63,7 @@ from ..inference.tracing import Trace, batch_of, traced
 from ..inference.trained import TrainedModel
 from ..models.model import Model
 from ..tasks.base import Task, Wiring, prediction_copy, target_columns
-from ..tasks.measuring.calibration import LEAST
+from ..tasks.measuring.calibration import FEWEST_SAMPLES
 from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
 from ..training.loggers.tensorboard import write_board
@@ -82,7 +82,7 @@ from .run_folder import (
     write_model_run,
 )
 from .run_losses import as_mappings, losses_of, reads_texts, texts_split
-from .run_part import ROWS, Predictor, memory_split
+from .run_part import ROWS_AT_ONCE, Predictor, memory_split
 from .run_samples import samples_of_split, view_of
 from .settings.config import Config
 
@@ -314,7 +314,7 @@ class Run(TrainedRun):
         options = seeded_by_item(Generating.of(groups[0][1]), all_samples, wrong)
         split = predicted_split(self, all_samples, self.tasks, say)
         split = replace(split, tasks={name: prediction_copy(task) for name, task in self.tasks.items()})
-        ahead = read_ahead(split, self.config.data.workers) if len(split) > ROWS else nullcontext()
+        ahead = read_ahead(split, self.config.data.workers) if len(split) > ROWS_AT_ONCE else nullcontext()
         with ahead, self.arithmetic():
             predictions = predict(self, split, options)
         predictions = [with_calibration(self, answer, calibration) for answer in predictions]
@@ -334,7 +334,7 @@ class Run(TrainedRun):
                 f"{self.folder} has no calibration for step {self.step:,}; `chopmix evaluate "
                 f"{as_argument(self.folder, self.config)} --report` "
                 "fits one for tasks that predict one class, if it reduces the loss of other samples; val needs at "
-                f"least {2 * LEAST} samples with some wrong answers"
+                f"least {2 * FEWEST_SAMPLES} samples with some wrong answers"
             )
         return calibration
 

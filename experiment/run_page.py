@@ -38,13 +38,13 @@ from .run import Run
 from .run_folder import name_of
 from .run_sums import store_sums
 from .settings.document import dumped_line
-from .settings.reference import Described, described
+from .settings.reference import Described, described_keys
 from .settings.registry import trusting
 from .shown_sample import Choice, Shown, trained, true_text, true_value
 
 SAMPLES = 12
 """The number of samples on a page."""
-ROWS = 30
+TABLE_ROWS = 30
 """The largest number of rows of a table of the report on a page."""
 FRACTION = re.compile(r"-?\d+\.\d{6,}(e[+-]\d+)?")
 """A computed number in a CSV file. Shorter ones are not changed: they may be names of classes, such as `1.10`."""
@@ -188,9 +188,9 @@ def csv_table(file: Path) -> str:
         return ""
     cells = [
         [escaped(f"{float(cell):.4g}" if FRACTION.fullmatch(cell) else cell) for cell in row]
-        for row in rows[1 : ROWS + 1]
+        for row in rows[1 : TABLE_ROWS + 1]
     ]
-    more = f", the first {ROWS} of {len(rows) - 1:,} rows" if len(rows) - 1 > ROWS else ""
+    more = f", the first {TABLE_ROWS} of {len(rows) - 1:,} rows" if len(rows) - 1 > TABLE_ROWS else ""
     return f"<details><summary>{escaped(file.name)}{more}</summary>{table(rows[0], cells)}</details>"
 
 
@@ -275,7 +275,7 @@ def configuration(run: Run) -> str:
     """Returns tables of the keys of the configuration with their values and descriptions: those that differ from the
     defaults, and, folded, all of them."""
     with trusting(run.trust):
-        entries = [*described(run.config.tree)]
+        entries = [*described_keys(run.config.tree)]
     rows, changed = key_rows(entries), key_rows([entry for entry in entries if not entry.is_default])
     head = ["key", "value", "meaning"]
     complete = f"<details><summary>All {len(rows)} keys, with the defaults</summary>{table(head, rows)}</details>"

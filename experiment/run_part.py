@@ -19,7 +19,7 @@ from ..tokenizers.base import Chopper
 from .build import read_samples
 from .settings.config import Config
 
-ROWS = 256
+ROWS_AT_ONCE = 256
 """The number of samples in one forward pass."""
 
 
@@ -41,11 +41,11 @@ class Predictor:
 
     def predict(self, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Returns one mapping per sample: the prediction of every task, by task name, as `Run.predict` returns it."""
-        return predict(self.trained, self.split(samples), rows=ROWS) if samples else []
+        return predict(self.trained, self.split(samples), rows=ROWS_AT_ONCE) if samples else []
 
     def pooled(self, name: str, samples: Sequence[Mapping[str, Any]]) -> Float[Tensor, "n d"] | None:
         """Returns the vectors (n, d) that the head of the task `name` reads, or None (see `pooled_vectors`)."""
-        return pooled_vectors(self.trained, name, self.split(samples), ROWS)
+        return pooled_vectors(self.trained, name, self.split(samples), ROWS_AT_ONCE)
 
     def check_answer(self, name: str, text: str) -> None:
         """Raises ValueError if the task `name` can never predict this text."""

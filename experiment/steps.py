@@ -18,10 +18,10 @@ from ..training.progress import Progress
 from .assemble import assemble, open_data, start
 from .settings.config import Config
 
-WARM, LEAST, MOST = 3, 5, 200
+WARM, FEWEST_TIMED, MOST_TIMED = 3, 5, 200
 """The number of steps before time is measured, and the smallest and largest number of timed steps."""
 
-SHARE, SECONDS = 0.02, 20.0
+SHARE, TIMED_SECONDS = 0.02, 20.0
 """The timed steps take about this share of the time limit, but at most this number of seconds."""
 
 STAND_IN = 1000
@@ -125,7 +125,9 @@ def seconds_per_step(config: Config, processes: Processes, progress: Progress) -
 
     with experiment.trainer.loader as loader:
         timed(WARM)
-        first = processes.broadcast(timed(LEAST) if processes.is_first else (timed(LEAST), None)[1])
-        seconds = min(SECONDS, SHARE * config.training.minutes * 60)
-        remaining = min(max(int(seconds / first) - LEAST, 0), MOST)
-        return (first * LEAST + timed(remaining) * remaining) / (LEAST + remaining) if remaining else first
+        first = processes.broadcast(timed(FEWEST_TIMED) if processes.is_first else (timed(FEWEST_TIMED), None)[1])
+        seconds = min(TIMED_SECONDS, SHARE * config.training.minutes * 60)
+        remaining = min(max(int(seconds / first) - FEWEST_TIMED, 0), MOST_TIMED)
+        return (
+            (first * FEWEST_TIMED + timed(remaining) * remaining) / (FEWEST_TIMED + remaining) if remaining else first
+        )

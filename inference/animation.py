@@ -20,7 +20,7 @@ from .tracing import Trace
 WIDTH, MARGIN = 880, 20
 PANEL, TOP = 120, 64
 """The height of the inputs before they are chopped, and the space above them."""
-SECONDS = 14
+DURATION = 14
 PROMPT, MOST_STEPS = 24, 40
 """The largest number of tokens of a text that are shown as a prompt, and of predicted tokens."""
 LINES = 14
@@ -68,7 +68,7 @@ def animated(explorer: Explorer, trace: Trace, task: str, answer: str, prompt: i
     if not sources:  # a language model of one text: its beginning is the prompt
         sources = list(range(min(prompt, len(shown.groups) - 1)))
     steps = steps_of(shown, trace, task, answer, sources)
-    boxes, height = rows_of(len(sources) + (len(steps) if generated else 0))
+    boxes, height = grid_of_boxes(len(sources) + (len(steps) if generated else 0))
     panels = [
         {**panel, "slots": slots} for panel in data["inputs"] if (slots := [n for n in panel["slots"] if n in sources])
     ]
@@ -134,7 +134,7 @@ def steps_of(shown: ShownSet, trace: Trace, task: str, answer: str, sources: Seq
 # --------------------------------------------------------------------------------------------------------- the places
 
 
-def rows_of(count: int) -> tuple[list[Box], float]:
+def grid_of_boxes(count: int) -> tuple[list[Box], float]:
     """Returns the boxes of `count` tokens of the set in rows, and the lower edge of the last row."""
     per_row = max(min(count, 42), 12)
     side = min((WIDTH - 2 * MARGIN) / per_row, 34)
@@ -164,7 +164,7 @@ def panel_boxes(panels: Sequence[dict]) -> list[Box]:
     return boxes
 
 
-def spread(place: Box, box: Box) -> tuple[float, float]:
+def shift_of(place: Box, box: Box) -> tuple[float, float]:
     """Returns how far a piece moves when its input is chopped: away from the middle of the input."""
     return 0.16 * (box.middle - place.middle), 0.16 * (box.y + box.height / 2 - place.y - place.height / 2)
 
@@ -196,7 +196,7 @@ def piece(panel: dict, place: Box, index: int, text: str, end: Box, number: int)
         left = place.middle - width * len(panel["slots"]) / 2
         start = Box(left + index * width, place.y + (place.height - height) / 2, width, height)
         inner = f"<rect class='blank' width='{width:.1f}' height='{height:.1f}'/>{label(text, width, height)}"
-    (dx, dy), sx, sy = spread(place, start), end.width / start.width, end.height / start.height
+    (dx, dy), sx, sy = shift_of(place, start), end.width / start.width, end.height / start.height
     moves = (
         f"--a:{start.x:.1f}px,{start.y:.1f}px;--b:{start.x + dx:.1f}px,{start.y + dy:.1f}px;"
         f"--c:{end.x:.1f}px,{end.y:.1f}px;--s:{sx:.3f},{sy:.3f}"
@@ -262,8 +262,8 @@ text{{font:15px system-ui,sans-serif;fill:var(--ink);text-anchor:middle;white-sp
 .lines path{{fill:none;stroke:var(--line);stroke-linecap:round}}
 .piece{{transform:translate(var(--c)) scale(var(--s))}}.lines{{opacity:0}}
 @media (prefers-reduced-motion:no-preference){{
-.piece{{animation:move {SECONDS}s infinite ease-in-out}}.piece .frame{{animation:frame {SECONDS}s infinite}}
-.final{{animation:final {SECONDS}s infinite}}.scene{{animation:scene {SECONDS}s infinite}}
+.piece{{animation:move {DURATION}s infinite ease-in-out}}.piece .frame{{animation:frame {DURATION}s infinite}}
+.final{{animation:final {DURATION}s infinite}}.scene{{animation:scene {DURATION}s infinite}}
 }}"""
 
 
@@ -283,7 +283,7 @@ def keyframes(steps: int) -> list[str]:
         idle, active = "fill:var(--soft)", "fill:var(--line)"
         rules.append(rule(f"part-{name}", {0: idle, 100 * begin: idle, 100 * begin + 0.5: active,
                                            100 * end - 0.5: active, 100 * end: idle, 100: idle}))  # fmt: skip
-        moving.append(f".part-{name}{{animation:part-{name} {SECONDS}s infinite}}")
+        moving.append(f".part-{name}{{animation:part-{name} {DURATION}s infinite}}")
     length = (reading[1] - reading[0]) / max(steps, 1)
     for number in range(steps):
         begin = reading[0] + number * length
@@ -292,7 +292,7 @@ def keyframes(steps: int) -> list[str]:
             **appearing(begin, begin + 0.2 * length), begin + 0.9 * length: "opacity:1", begin + length: "opacity:0",
             100: "opacity:0",
         }))  # fmt: skip
-        moving += [f".{kind}{number}{{animation:{kind}{number} {SECONDS}s infinite}}" for kind in "lw"]
+        moving += [f".{kind}{number}{{animation:{kind}{number} {DURATION}s infinite}}" for kind in "lw"]
     return [*rules, "@media (prefers-reduced-motion:no-preference){" + "".join(moving) + "}"]
 
 

@@ -28,7 +28,7 @@ from ..tokenizers.encoded import EncodedChopper
 from .document import drawing
 from .pages import PICTURED
 
-MOST = 256
+MOST_TOKENS = 256
 """The largest number of tokens of a set that a page shows separately."""
 PAGE_BYTES = 5_000_000
 """The largest size of the weights on a page, unless the layers are selected."""
@@ -57,7 +57,7 @@ class View:
 @dataclass(frozen=True)
 class ShownSet:
     """A set of a sample as the page shows it. Tokens without a sample (padding) are not shown, and in sets of more than
-    MOST tokens, neighbouring tokens of an input are shown as one."""
+    MOST_TOKENS tokens, neighbouring tokens of an input are shown as one."""
 
     name: str
     plan: SetPlan
@@ -87,7 +87,7 @@ def shown_set(name: str, plan: SetPlan, inputs: Mapping[str, Any]) -> ShownSet:
                 last.append(slot)
             else:
                 groups.append([slot])
-        if len(groups) <= MOST or size > len(slots):
+        if len(groups) <= MOST_TOKENS or size > len(slots):
             return ShownSet(name, plan, inputs, groups)
         size += 1
 

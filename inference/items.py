@@ -66,9 +66,9 @@ def generate_unprompted(trained: TrainedModel, name: str, count: int, how: Gener
 UNPROMPTED = 1000
 """The maximum number of items that are generated for the metrics of a corpus."""
 
-CHAINS, ROWS = 64, 16
-"""CHAINS: the maximum number of items whose left-to-right loss is computed. ROWS: the number of items per batch for
-this loss. A batch takes one forward pass for each token of its longest item."""
+CHAINS, CHAIN_ROWS = 64, 16
+"""CHAINS: the maximum number of items whose left-to-right loss is computed. CHAIN_ROWS: the number of items per batch
+for this loss. A batch takes one forward pass for each token of its longest item."""
 
 
 def generated_share(
@@ -108,7 +108,9 @@ def chain_share(
     the number of tokens (`chain_tokens`), the size in units (`chain_units`), and the number of items
     (`chain_samples`)."""
     task, sums = trained.tasks[name], torch.zeros(4)
-    for group in trained.processes.share([indices[first : first + ROWS] for first in range(0, len(indices), ROWS)]):
+    for group in trained.processes.share(
+        [indices[first : first + CHAIN_ROWS] for first in range(0, len(indices), CHAIN_ROWS)]
+    ):
         batch = split.read(group, inputs=inputs)
         if task.target in batch.main.chunks:
             nats, tokens = chain_of(trained.model, name, task, batch)

@@ -70,10 +70,12 @@ def generated_rows(
     temperature 1). `most` is the maximum number of tokens of an item that has no fixed length and is generated token by
     token."""
     names = [name for name, task in trained.tasks.items() if draws(task)]
-    return [row for name in names for row in rows_of(trained, name, split, seed, most, count or COUNT)]
+    return [row for name in names for row in rows_of_task(trained, name, split, seed, most, count or COUNT)]
 
 
-def rows_of(trained: TrainedModel, name: str, split: SampleSplit, seed: int, most: int, count: int) -> list[list[Cell]]:
+def rows_of_task(
+    trained: TrainedModel, name: str, split: SampleSplit, seed: int, most: int, count: int
+) -> list[list[Cell]]:
     """Returns the rows of the task `name`, one per sample. The parameters are those of `generated_rows`."""
     task = trained.tasks[name]
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,

@@ -17,7 +17,7 @@ from .batch import Batch, Targets
 from .leaks import carried
 from .tokens import PADDING, Tokens
 
-PROBED, ROWS = 16, 4
+PROBED, PROBED_ROWS = 16, 4
 """The maximum numbers of chosen tokens, and of rows of the batch that contain them."""
 COLUMNS = 256
 """The maximum number of columns of an excerpt."""
@@ -51,7 +51,7 @@ class Excerpt:
         """Returns the excerpt with at most `count` chosen columns for which `wanted` is true: those that were chosen
         before, then further ones."""
         columns = [column for column in self.chosen if wanted[column]]
-        more = spread(wanted.nonzero()[:, 0].tolist(), count)
+        more = evenly_spaced(wanted.nonzero()[:, 0].tolist(), count)
         return replace(self, chosen=[*dict.fromkeys(columns + more)][:count])
 
 
@@ -87,7 +87,7 @@ def excerpts(
     ]
     kinds = torch.stack(kinds).view(-1, b, n)
     found, missing = [], kinds.any(2)
-    while missing.any() and len(found) < ROWS:
+    while missing.any() and len(found) < PROBED_ROWS:
         found.append(int(missing.sum(0).argmax()))
         missing &= ~missing[:, found[-1], None]
     results = []
@@ -98,7 +98,7 @@ def excerpts(
         of_row = tokens.select(slice(row, row + 1), part)
         here = slice(row * n + start, row * n + min(start + columns, n))
         same_sample = of_row.sample[0, :, None] == of_row.sample[0]
-        lists = [spread(kind.nonzero()[:, 0].tolist(), PROBED) for kind in kinds[:, row, part]]
+        lists = [evenly_spaced(kind.nonzero()[:, 0].tolist(), PROBED) for kind in kinds[:, row, part]]
         order = dict.fromkeys(column for columns in zip_longest(*lists) for column in columns if column is not None)
         results.append(Excerpt(
             tokens=of_row, slots=torch.arange(here.start, here.stop), supervised=supervised[here],
@@ -108,8 +108,8 @@ def excerpts(
     return results
 
 
-def spread(items: Sequence[int], count: int) -> list[int]:
-    """Returns at most `count` of the items, spread evenly."""
+def evenly_spaced(items: Sequence[int], count: int) -> list[int]:
+    """Returns at most `count` of the items, evenly_spaced evenly."""
     return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
 
 

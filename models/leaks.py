@@ -30,7 +30,7 @@ from .batch import Batch, Targets
 from .contract import is_user_defined
 from .tokens import CORE, Tokens, within_samples
 
-ROWS = 4
+CHECKED_ROWS = 4
 """The maximum number of rows that `unused_inputs` searches."""
 
 
@@ -189,18 +189,18 @@ def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) ->
 def unused_inputs(batch: Batch, main: Sequence[Graph]) -> list[int]:
     """Returns the numbers (from 1) of the inputs in the main set on which no supervised slot depends through all
     layers. For example, with `causal` and a predicted action at each time step, an instruction after the last action is
-    unused. Only samples with a supervised slot in the first `ROWS` rows are searched. Returns an empty list if no
-    target refers to the main set."""
+    unused. Only samples with a supervised slot in the first `CHECKED_ROWS` rows are searched. Returns an empty list if
+    no target refers to the main set."""
     main_targets = [targets for targets in batch.targets.values() if not targets.of_encoder]
     if not main_targets:
         return []
     n = batch.main.tokens.shape[1]
-    tokens = batch.main.tokens.select(slice(ROWS))
+    tokens = batch.main.tokens.select(slice(CHECKED_ROWS))
     is_supervised = torch.zeros(batch.main.tokens.sample.numel(), dtype=torch.bool)
     for targets in main_targets:
         is_supervised[slice(None) if targets.slots is None else targets.slots] = True
     present, used = set(), set()
-    for row, supervised in enumerate(is_supervised.view(-1, n)[:ROWS] & (tokens.sample > 0)):
+    for row, supervised in enumerate(is_supervised.view(-1, n)[:CHECKED_ROWS] & (tokens.sample > 0)):
         row_tokens = tokens.select(torch.full((1, n), row), torch.arange(n)[None])
         reached = reach(main, row_tokens)[0, supervised].any(0)
         present |= set(row_tokens.input[0, torch.isin(row_tokens.sample[0], row_tokens.sample[0, supervised])].tolist())

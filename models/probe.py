@@ -35,7 +35,7 @@ from .seeding import seed_torch
 from .tokens import Tokens
 from .transformer import Transformer
 
-SECONDS = 1.0
+PROBE_SECONDS = 1.0
 """The time after which no further token is probed."""
 OPERATIONS = 2e9
 """The number of floating-point operations of a forward pass. In large models, an excerpt has fewer columns (at least
@@ -402,7 +402,7 @@ def differs(before: Float[Tensor, "n k"], after: Float[Tensor, "n k"]) -> Bool[T
 # ------------------------------------------------------------------------------------------------------------ probing
 
 
-def probe(model: Model, batch: Batch, seconds: float = SECONDS) -> list[str]:
+def probe(model: Model, batch: Batch, seconds: float = PROBE_SECONDS) -> list[str]:
     """Probes the user-defined parts of a model with the samples of a batch that is not planned. Returns a line for each
     part that cannot be probed. At least one token of each part is probed; after `seconds`, no further ones.
 

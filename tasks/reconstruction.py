@@ -86,7 +86,7 @@ class Reconstruction(Task):
             "loss": Metric("mean squared error", of_sums=per_target),
             "psnr": Metric("dB", larger_is_better=True, of_sums=psnr),
             "codes_used": Metric("share of codes", larger_is_better=True, of_sums=used),
-            "code_perplexity": Metric("codes", larger_is_better=True, of_sums=spread),
+            "code_perplexity": Metric("codes", larger_is_better=True, of_sums=codes_in_use),
         }
 
     def answers(self, output: Float[Tensor, "t k"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def used(sums: Mapping[str, Tensor]) -> float:
     return float((sums["codes"] > 0).double().mean())
 
 
-def spread(sums: Mapping[str, Tensor]) -> float:
+def codes_in_use(sums: Mapping[str, Tensor]) -> float:
     """Returns the exponential of the entropy of the codes, from 1 to the number of codes."""
     shares = sums["codes"] / sums["codes"].sum().clamp(min=1)
     return float(torch.special.entr(shares).sum().exp())

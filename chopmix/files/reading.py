@@ -143,15 +143,15 @@ def read_text(path: str | os.PathLike, most: int = SMALL) -> str:
 PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
 """The functions that open compressed files, by suffix."""
 
-LONGEST, BLOCK, LEAST = 2**24, 2**20, 2**25
+LONGEST, BLOCK, ALWAYS_UNPACKED = 2**24, 2**20, 2**25
 """The largest size of a line in bytes (16 MiB; as JSON up to 500 MiB of lists), the bytes that are read at a time, and
 the bytes to which every compressed file may unpack, however small it is (32 MiB)."""
 
 
 def unpacked_most(size: int, times: int = 100) -> int:
     """Returns the largest allowed unpacked size, in bytes, of a compressed file of `size` bytes: `times` * `size`, but
-    at least `LEAST`. A file with a larger unpacked size is treated as a decompression bomb."""
-    return max(times * size, LEAST)
+    at least `ALWAYS_UNPACKED`. A file with a larger unpacked size is treated as a decompression bomb."""
+    return max(times * size, ALWAYS_UNPACKED)
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:

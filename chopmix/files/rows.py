@@ -41,7 +41,7 @@ def ending_of(path: Path, endings: Sequence[str] = ENDINGS) -> str:
     return ending
 
 
-def flat(row: Row, vectors: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
+def flat_row(row: Row, vectors: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
     """Returns a row without mappings: `{"a": {"b": 1}}` becomes `{"a.b": 1}`. A mapping that contains only `error`
     becomes a part of the column `error`: `{"text": {"error": "it is missing"}}` becomes `{"error": "text: it is
     missing"}`. `vectors` are the columns whose lists become one column per number: `{"a.b": [7, 8]}` becomes `{"a.b.0":
@@ -58,7 +58,7 @@ def flat(row: Row, vectors: Collection[str] = (), prefix: str = "") -> dict[str,
         elif [*value] == ["error"]:
             values["error"] = "; ".join(filter(None, [values.get("error"), f"{column}: {value['error']}"]))
         else:
-            values |= flat(value, vectors, f"{column}.")
+            values |= flat_row(value, vectors, f"{column}.")
     return values
 
 
@@ -66,7 +66,7 @@ def flat(row: Row, vectors: Collection[str] = (), prefix: str = "") -> dict[str,
 def row_file(path: Path, vectors: Collection[str] = (), errors: bool = True) -> Iterator[Write]:
     """Returns a context with a function that writes a list of rows. The file appears under its name when the context
     ends without an exception. A CSV or parquet file has the columns of its first FIRST rows, and with `errors` the
-    columns `without` and `error`. For `vectors` see `flat`. Raises DataError if `path` has none of the ENDINGS,
+    columns `without` and `error`. For `vectors` see `flat_row`. Raises DataError if `path` has none of the ENDINGS,
     if parquet is not available, if a later row has a further column, or, for parquet, a value of another type; and
     OSError if the file cannot be written."""
     ending = ending_of(path)
@@ -105,7 +105,7 @@ class CsvTable:
 
     def write(self, rows: Sequence[Row]) -> None:
         """Writes rows. The first FIRST rows are kept until their number is reached, or until `close`."""
-        flat_rows = [flat(row, self.vectors) for row in rows]
+        flat_rows = [flat_row(row, self.vectors) for row in rows]
         if self.first is not None:
             self.first += flat_rows
             if len(self.first) < FIRST:

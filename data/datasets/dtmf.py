@@ -15,16 +15,16 @@ LOW = {"1": 697, "2": 697, "3": 697, "4": 770, "5": 770, "6": 770, "7": 852, "8"
 HIGH = {"1": 1209, "4": 1209, "7": 1209, "2": 1336, "5": 1336, "8": 1336, "0": 1336, "3": 1477, "6": 1477, "9": 1477}
 """The higher frequency of the tone of each digit, in hertz."""
 RATE = 8000
-SECONDS = 0.4
+KEY_SECONDS = 0.4
 
 
 def tone(digit: int, random: np.random.Generator) -> np.ndarray:
     """Returns the tone of a digit as float32 samples (3200) at RATE. The tone lasts 0.1 to 0.25 s, at a random position
-    in SECONDS. Noise covers all samples and is 0 to 20 dB weaker than the tone."""
-    count = round(RATE * SECONDS)
+    in KEY_SECONDS. Noise covers all samples and is 0 to 20 dB weaker than the tone."""
+    count = round(RATE * KEY_SECONDS)
     time = np.arange(count) / RATE
     length = random.uniform(0.10, 0.25)
-    start = random.uniform(0, SECONDS - length)
+    start = random.uniform(0, KEY_SECONDS - length)
     sounding = (time >= start) & (time < start + length)
     phases = random.uniform(0, 2 * np.pi, 2)
     low, high = (np.sin(2 * np.pi * hertz[str(digit)] * time + phase) for hertz, phase in zip((LOW, HIGH), phases))

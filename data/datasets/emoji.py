@@ -17,7 +17,7 @@ from ..samples import Listed, Samples
 FILE = "NotoColorEmoji.ttf"
 INSTALLED = Path("/usr/share/fonts/truetype/noto")
 """The folder in which Debian installs the font."""
-MOST, PLAIN = 2**26, (b"\0\1\0\0", b"true", b"OTTO")
+LARGEST_FONT, PLAIN = 2**26, (b"\0\1\0\0", b"true", b"OTTO")
 """MOST: the maximum size of the font file in bytes (64 MiB; Noto has 10 to 25 MiB). PLAIN: the first bytes of an
 uncompressed font file."""
 VARIANT = 0xFE0F
@@ -56,7 +56,7 @@ class Emoji(SampleDataset):
         except ImportError:
             raise DataError("emoji needs the packages emoji and fonttools: pip install 'chopmix[emoji]'") from None
         try:
-            content = read_bytes(self.path(), MOST)
+            content = read_bytes(self.path(), LARGEST_FONT)
             if content[:4] not in PLAIN:  # other formats are compressed, and may unpack to any size
                 raise ValueError("it does not begin like a TrueType font")
             with TTFont(io.BytesIO(content)) as font:

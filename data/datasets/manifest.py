@@ -54,8 +54,8 @@ class Manifest(OwnFiles):
 
     def read(self, where: str | Path) -> Samples:
         """Returns all samples of a manifest, which is read once to find its rows. Raises DataError if a line is invalid
-        (see `rows_of`), if there are no samples, if two samples have the same key, or if a sample has no value in a
-        column `key` that is not the default."""
+        (see `numbered_rows`), if there are no samples, if two samples have the same key, or if a sample has no value in
+        a column `key` that is not the default."""
         path = Path(os.path.expanduser(where))
         starts, lines, hashes, keyed, ending = array("q"), array("q"), array("q"), False, path.suffix.lower()
         for start, number, row in located_rows(path):
@@ -67,7 +67,7 @@ class Manifest(OwnFiles):
             raise DataError(f"{path} holds no samples")
         stat = path.stat()
         if len(np.unique(hashes)) < len(hashes):
-            counts = Counter(self.key_of(path, number, row) for number, row in rows_of(path))
+            counts = Counter(self.key_of(path, number, row) for number, row in numbered_rows(path))
             if (key := counts.most_common(1)[0])[1] > 1:
                 raise DataError(f"{path}: the key {key[0]!r} occurs twice")
         header = (
@@ -76,8 +76,8 @@ class Manifest(OwnFiles):
         samples = Rows(path, self.columns, tuple(self.files or ()), np.array(starts), np.array(lines),
                        self.key if keyed else None, tuple(header), (stat.st_size, stat.st_mtime_ns))  # fmt: skip
         if ending in PACKED:  # a compressed file cannot be read from the middle
-            rows = [(number, samples.cells(row)) for number, row in rows_of(path)]
-            keys = [self.key_of(path, number, row) for number, row in rows_of(path)]
+            rows = [(number, samples.cells(row)) for number, row in numbered_rows(path)]
+            keys = [self.key_of(path, number, row) for number, row in numbered_rows(path)]
             return Listed(keys, [row for _, row in rows])
         return samples
 
@@ -88,7 +88,7 @@ class Manifest(OwnFiles):
         return str(row.get(self.key, f"line {number}"))
 
     def others(self) -> list[str]:
-        _, row = next(rows_of(Path(os.path.expanduser(self.train))), (0, {}))
+        _, row = next(numbered_rows(Path(os.path.expanduser(self.train))), (0, {}))
         return [name for name in row if name not in (*self.columns, self.key)]
 
 
@@ -176,7 +176,7 @@ class RowKeys(Keys):
 
 
 def located_rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yields (position in bytes, line number, row) of a manifest; see `rows_of`."""
+    """Yields (position in bytes, line number, row) of a manifest; see `numbered_rows`."""
     position = 0
 
     def counted() -> Iterator[bytes]:
@@ -192,7 +192,7 @@ def located_rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
         start = position
 
 
-def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line number, row) of a manifest. Lines are numbered from 1, rows map columns to values, and blank lines
     are skipped. Raises DataError if a line is not a JSON object, or in a CSV or TSV file, if `table_lines` does."""
     return ((number, row) for number, row in rows_in(path, read_lines(path)) if row is not None)

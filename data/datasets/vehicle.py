@@ -32,9 +32,9 @@ ORDERS = {"go on": 0.2, "turn left": 0.4, "turn right": 0.4}
 """The probability of each instruction. Half of the instructions are written, the other half is spoken."""
 VOWELS = {"go on": (450, 800), "turn left": (400, 2200), "turn right": (800, 1250)}
 """The two formants, in hertz, of the vowel that represents each spoken instruction."""
-SIDE, RANGES, RATE, SECONDS = 12, 16, 8000, 2.0
+SIDE, RANGES, RATE, CLIP_SECONDS = 12, 16, 8000, 2.0
 """SIDE: the height and width of camera images and of the map in pixels. RANGES: the number of bins of the radar. RATE:
-the sample rate in hertz. SECONDS: the duration in seconds."""
+the sample rate in hertz. CLIP_SECONDS: the duration in seconds."""
 STEP = (np.sqrt(5) - 1) / 2
 """The golden ratio minus 1. The fractional parts of its multiples are spread evenly over [0, 1); they select the facts
 of validation and test samples."""
@@ -139,7 +139,7 @@ def drawn_map(east: bool, random: np.random.Generator) -> UInt8[np.ndarray, "s s
 def street(siren: bool, random: np.random.Generator) -> tuple[Float32[np.ndarray, "n"], int]:
     """Returns (two seconds of street noise, sample rate in hertz). If `siren`, the noise contains a two-tone siren that
     starts at a random time."""
-    time = np.arange(round(RATE * SECONDS)) / RATE
+    time = np.arange(round(RATE * CLIP_SECONDS)) / RATE
     sound = random.normal(0, 0.1, len(time))
     if siren:
         hertz = np.where((time + random.uniform(0, 1)) % 1 < 0.5, 440.0, 585.0)

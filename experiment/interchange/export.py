@@ -80,7 +80,9 @@ def export_directory(run: Run, directory: Path) -> str:
     else:
         architecture = architecture_of(run)
         tensors = renamed_tensors(run, architecture)
-        files = {name: json.dumps(value, indent=1).encode() for name, value in described(run, architecture).items()}
+        files = {
+            name: json.dumps(value, indent=1).encode() for name, value in published_config(run, architecture).items()
+        }
     for name, task in run.tasks.items():
         if task.learned is not None and name != LABEL:
             reason = f"a {type(architecture).__name__} cannot store what task {name!r} learned from its data"
@@ -140,18 +142,18 @@ def resolved(architecture: Architecture, run: Run) -> Mapping[str, Any]:
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Yields (key, ours, theirs) for every difference between two YAML trees that changes what a model computes. The
     key has dots, such as `model.depth`. Keys that end in `.use` come first."""
-    first, second = dict(flat(ours)), dict(flat(theirs))
+    first, second = dict(flat_keys(ours)), dict(flat_keys(theirs))
     for name in sorted(first.keys() | second.keys(), key=lambda name: (not name.endswith(".use"), name)):
         if first.get(name) != second.get(name) and COMPUTES.fullmatch(name) and not IGNORED.fullmatch(name):
             yield name, first.get(name), second.get(name)
 
 
-def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat_keys(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (key, value) for every value of a tree that is not a mapping: `{"model": {"depth": 2}}` yields
     `("model.depth", 2)`."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{path}{name}.")
+            yield from flat_keys(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", list(value) if isinstance(value, tuple) else value
 
@@ -197,7 +199,7 @@ def original_tensors(folder: Path, record: Kept, tensors: dict[str, Tensor]) -> 
     return originals | read_tensors(folder / ORIGINALS)
 
 
-def described(run: Run, architecture: Architecture) -> dict[str, Any]:
+def published_config(run: Run, architecture: Architecture) -> dict[str, Any]:
     """Returns the JSON files of a run that was not imported, by file name: the files of the architecture, and those of
     the tokenizer of its first text."""
     for name, chopper in run.choppers.items():

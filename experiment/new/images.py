@@ -23,7 +23,7 @@ from .start import (
     classification,
     encoder_input,
     model_of,
-    split_of,
+    split_settings,
     training_of,
     unreadable,
 )
@@ -64,7 +64,11 @@ def images(path: Path, encoder: str | None = None) -> Start:
                 "inputs.image.patch_size": f"{tokens} tokens per image"}  # fmt: skip
     if encoder:
         (image, tokens), comments = encoder_input(encoder, "image"), {"inputs.image": FROZEN}
-    data = {"dataset": dataset, **({} if own_test else split_of(counts, "label")), **bad_share_of(bad, len(sizes))}
+    data = {
+        "dataset": dataset,
+        **({} if own_test else split_settings(counts, "label")),
+        **bad_share_of(bad, len(sizes)),
+    }
     return Start(
         question="Which class does an image show?", inputs={"image": image}, data=data,
         model=model_of(tokens + 1, len(samples)), tasks=classification(counts, "label"),

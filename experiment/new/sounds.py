@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.datasets.manifest import rows_of
+from ...data.datasets.manifest import numbered_rows
 from ...files.errors import UsageError
 from ...files.reading import DataError
 from ...files.writing import atomic_file
@@ -38,7 +38,7 @@ def sounds(path: Path, encoder: str | None = None) -> Start:
     with a column of paths and a column of labels, or a folder with one folder of sounds per class; for a folder the
     manifest `FOLDER.csv` is written. Raises DataError or UsageError if there are no sounds, or no labels."""
     manifest = path if path.is_file() else write_manifest(path)
-    rows = [row for _, row in rows_of(manifest)]
+    rows = [row for _, row in numbered_rows(manifest)]
     if not rows:
         raise DataError(f"{manifest} has no rows")
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -145,7 +145,7 @@ def name_of(column: str) -> str:
     return f"{name}_class" if is_taken else name
 
 
-def split_of(counts: Counter | None, column: str | None, group: str | None = None) -> dict[str, Any]:
+def split_settings(counts: Counter | None, column: str | None, group: str | None = None) -> dict[str, Any]:
     """Returns the division into splits."""
     split: dict[str, Any] = {"val": 0.1, "test": 0.1}
     if counts and min(counts.values()) >= 3:
@@ -173,9 +173,10 @@ def labelled(values: Sequence[Any], label: str, group: str | None, found: list[s
         numbers = [float(value) for value in values]
         found = [*found, f"{label}: numbers from {min(numbers):g} to {max(numbers):g}", *advice(None, group)]
         return {"tasks": {name_of(label): {"use": "regression", "target": label}}, "best": "val/loss",
-                "data": split_of(None, None, group), "found": found}  # fmt: skip
+                "data": split_settings(None, None, group), "found": found}  # fmt: skip
     counts = Counter(map(str, values))
-    return {"tasks": classification(counts, label), "best": "val/accuracy", "data": split_of(counts, label, group),
+    return {"tasks": classification(counts, label), "best": "val/accuracy",
+            "data": split_settings(counts, label, group),
             "found": [*found, classes_line(counts), *advice(counts, group)]}  # fmt: skip
 
 

@@ -27,9 +27,9 @@ from .hints import nearest, shown
 from .registry import imported
 from .sections import BUILT_IN, Checkpoints, Data, Evaluation, Training
 
-ROWS = 2**20
+MOST_ROWS = 2**20
 """The largest number of rows in a step."""
-MOST = {
+LARGEST_SETTINGS = {
     "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16,
 }  # fmt: skip
 """The largest integers allowed for settings with these names, far above any practical value. A typing error then gives
@@ -38,14 +38,14 @@ a message instead of a long computation. All other integers may be up to 2**48."
 
 def at_least(section: str, values: Mapping[str, Any], *names: str, least: float | None = None) -> Problems:
     """Yields a problem for each value of a section that is below `least` (None: that is not above 0), or that is an
-    integer above its maximum (MOST). `values` are the settings of the section, `names` those that are checked. null is
-    not a problem."""
+    integer above its maximum (LARGEST_SETTINGS). `values` are the settings of the section, `names` those that are
+    checked. null is not a problem."""
     for name in names:
         value, path = values[name], (*section.split("."), name)
         if value is not None and (value <= 0 if least is None else value < least):
             yield path, f"must be {'more than 0' if least is None else f'at least {least}'}, not {shown(value)}"
-        elif isinstance(value, int) and value > MOST.get(name, 2**48):
-            yield path, f"must be at most {MOST.get(name, 2**48):,}, not {shown(value)}"
+        elif isinstance(value, int) and value > LARGEST_SETTINGS.get(name, 2**48):
+            yield path, f"must be at most {LARGEST_SETTINGS.get(name, 2**48):,}, not {shown(value)}"
 
 
 def in_cores(model: Part, name: str) -> dict[tuple[str, ...], Any]:
@@ -461,10 +461,10 @@ def samples_or_tokens(data: Data, training: Training) -> Problems:
 
 
 def rows_can_be_planned(model: Part, training: Training) -> Problems:
-    """The tokens of a step fill at most ROWS rows of `context` tokens."""
+    """The tokens of a step fill at most MOST_ROWS rows of `context` tokens."""
     context, tokens = model.options["context"], training.tokens_per_step
-    if tokens and context > 0 and tokens > context * ROWS:
-        message = f"must be at most {context * ROWS:,} ({ROWS:,} rows of {context:,} tokens), not {tokens:,}"
+    if tokens and context > 0 and tokens > context * MOST_ROWS:
+        message = f"must be at most {context * MOST_ROWS:,} ({MOST_ROWS:,} rows of {context:,} tokens), not {tokens:,}"
         yield ("training", "tokens_per_step"), message
 
 

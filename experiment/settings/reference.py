@@ -112,7 +112,7 @@ class Described(NamedTuple):
     """Whether the value is the default of its key."""
 
 
-def described(tree: Mapping[str, Any]) -> Iterator[Described]:
+def described_keys(tree: Mapping[str, Any]) -> Iterator[Described]:
     """Yields the values of a complete configuration, with the description of each key. A part is one entry with its
     name, followed by those of its options."""
     for name, (annotation, default) in sections().items():

@@ -70,7 +70,7 @@ class Registry:
         if ":" in use:
             return use, self._outside(use)
         for stem in self.stems():
-            if flat(stem) == flat(use) and (classes := self.classes(stem)):
+            if without_underscores(stem) == without_underscores(use) and (classes := self.classes(stem)):
                 if len(classes) > 1:
                     options = " or ".join(f"{cls.__module__}:{cls.__name__}" for cls in classes)
                     raise LookupError(f"{use!r} is ambiguous; write {options}")
@@ -226,7 +226,7 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z][a-z])", "_", name).lower()
 
 
-def flat(name: str) -> str:
+def without_underscores(name: str) -> str:
     """Returns a name in lower case without underscores, for comparison."""
     return name.replace("_", "").lower()
 

@@ -27,10 +27,10 @@ from ..evaluation import Measured, TaskFigures, measured, own_inputs
 from ..evaluator import Evaluator, Result
 from ..trained import TrainedModel
 
-MOST = 6
+MOST_INPUTS = 6
 """The maximum number of inputs for which all subsets are evaluated (2**6 = 64 subsets)."""
 ORDERS = 12
-"""The number of orders that are used if there are more than MOST inputs."""
+"""The number of orders that are used if there are more than MOST_INPUTS inputs."""
 LEFT = {"title_justify": "left", "caption_justify": "left"}
 """Options of a table that align its title and its caption to the left."""
 Subset = tuple[str, ...]
@@ -139,10 +139,10 @@ def measure_attribution(
     trained: TrainedModel, split: SampleSplit, *, rows: int | None = None, generated: int | None = None
 ) -> dict[str, Attribution]:  # fmt: skip
     """Returns the `Attribution` of each task. An input is varied if the task does not need it and if it occurs in
-    samples with a target. The task is evaluated with every subset of these inputs. With more than `MOST` inputs, only
-    some subsets are evaluated (see `some_orders`). Tasks without such inputs are left out. The model always reads the
-    inputs that the task itself needs. It reads inputs that other tasks predict only if they are in the subset. `rows`
-    and `generated` are parameters of `measured`.
+    samples with a target. The task is evaluated with every subset of these inputs. With more than `MOST_INPUTS` inputs,
+    only some subsets are evaluated (see `some_orders`). Tasks without such inputs are left out. The model always reads
+    the inputs that the task itself needs. It reads inputs that other tasks predict only if they are in the subset.
+    `rows` and `generated` are parameters of `measured`.
 
     Raises NothingToWithholdError (a ValueError) if the result is empty, and ValueError if the number of targets of a
     task depends on the subset."""
@@ -161,7 +161,7 @@ def measure_attribution(
             tokens = tokens_by_input(split, figures)
             names_by_inputs.setdefault(tuple(input for input in candidates if tokens[input]), []).append(name)
         for inputs, members in names_by_inputs.items():
-            orders = some_orders(inputs) if len(inputs) > MOST else ()
+            orders = some_orders(inputs) if len(inputs) > MOST_INPUTS else ()
             subsets = subsets_of(inputs, orders) if inputs else []
             evaluations = {s: complete if s == inputs else evaluated(members, s) for s in subsets}
             for name in members if inputs else ():
@@ -169,11 +169,11 @@ def measure_attribution(
                 by_subset = {subset: result.whole[name] for subset, result in evaluations.items()}
                 attributions[name] = attribution_of(name, tasks[name], split, complete, by_subset, inputs, orders)
     if not attributions:
-        raise NothingToWithholdError(NOTHING)
+        raise NothingToWithholdError(NOTHING_TO_DROP)
     return {name: attributions[name] for name in tasks if name in attributions}
 
 
-NOTHING = "no task has an input that can be dropped: each task needs or predicts all inputs of its samples"
+NOTHING_TO_DROP = "no task has an input that can be dropped: each task needs or predicts all inputs of its samples"
 """The message of NothingToWithholdError."""
 
 
@@ -364,7 +364,7 @@ class AttributionEvaluator(Evaluator):
         """Raises ValueError if no task has an input that can be dropped."""
         split = trained.open("val")
         if not any(droppable_inputs(trained.tasks, split).values()):
-            raise ValueError(f"evaluation.attribution: {NOTHING}")
+            raise ValueError(f"evaluation.attribution: {NOTHING_TO_DROP}")
 
     def run(self, trained, say):
         split, has_several = trained.open("val"), len(trained.tasks) > 1

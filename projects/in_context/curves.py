@@ -30,10 +30,10 @@ from .scoring import (
     Errors,
     ModelOutputs,
     Scores,
+    error_rows,
     errors_by_name,
     model_outputs,
     probe,
-    rows_of,
     with_error,
 )
 
@@ -108,7 +108,7 @@ def curves_of(
 @curves_of.register
 def _(dataset: InContext, run, samples, say):
     errors, probed = learned(run, samples, say)
-    return rows_of(errors), probed, plot_functions(errors, probed)
+    return error_rows(errors), probed, plot_functions(errors, probed)
 
 
 @curves_of.register

@@ -119,7 +119,7 @@ def probe(outputs: ModelOutputs, weight: float, fitted: int) -> Scores:
     return {position: [score(layer) for layer in layers] for position, layers in outputs.vectors.items()}
 
 
-def rows_of(lines: Mapping[str, Errors]) -> list[dict[str, Any]]:
+def error_rows(lines: Mapping[str, Errors]) -> list[dict[str, Any]]:
     """Returns the errors as rows of a table. `lines` contains the errors by data distribution: `{"as trained":
     {"model": errors, "ridge": errors}}`. A row is for one number of examples and contains the mean squared errors, the
     differences between the model and each baseline, and the standard errors of both. The standard error of a difference

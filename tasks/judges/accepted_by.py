@@ -12,7 +12,7 @@ from ..judging import Figure, Generated
 from ..measuring.spread import NEIGHBOURS, class_variance, coverage, halves, recall
 from ..run_judge import RunJudge
 
-MOST = 5_000
+MOST_ITEMS = 5_000
 """The largest number of items whose nearest neighbours are searched. The time of the search grows with the square of
 this number."""
 
@@ -45,7 +45,7 @@ class AcceptedBy(RunJudge):
 
     def spread(self, generated: Sequence[Generated], expected: Sequence[str]) -> dict[str, float]:
         complete = [(pair, name) for pair, name in zip(generated, expected, strict=True) if pair.item is not None]
-        complete = complete[:: max(-(-len(complete) // MOST), 1)]
+        complete = complete[:: max(-(-len(complete) // MOST_ITEMS), 1)]
         fake = self.vectors([pair.item for pair, _ in complete])
         true = self.vectors([pair.true for pair, _ in complete])
         if fake is None or true is None:

@@ -17,7 +17,7 @@ BINS = 15
 """The number of bins of equal width of the expected calibration error."""
 LIMITS = 0.05, 20.0
 """The range of temperatures. At its upper end all classes are about equally probable."""
-LEAST = 20
+FEWEST_SAMPLES = 20
 """The smallest number of samples from which a temperature is fitted."""
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 TINY = 1e-30
@@ -113,7 +113,7 @@ class Calibration:
         and the other half to measure the error; a temperature is fitted only if there are enough samples, and if some
         answers of the first half are wrong; it is used only if it is none of the LIMITS and reduces the loss of the
         other half. Without `store`, the stored temperature is measured on all samples."""
-        if not store or len(targets) < 2 * LEAST:
+        if not store or len(targets) < 2 * FEWEST_SAMPLES:
             return cls(None if store else saved.get("temperature"), 0, probabilities, targets)
         order = np.random.default_rng(0).permutation(len(targets))
         fitting, measuring = order[: len(order) // 2], order[len(order) // 2 :]

@@ -14,7 +14,7 @@ from torch import Tensor
 NEIGHBOURS = 5
 """The number k. The ball of an item is centred at the item, and its radius is the distance to its k-th nearest
 neighbour."""
-ROWS = 512
+DISTANCE_ROWS = 512
 """The number of items for which the distances to all other items are in memory at a time."""
 
 Features = Float[Tensor, "n d"]
@@ -48,9 +48,9 @@ def radii_of(features: Features, k: int) -> Float[Tensor, "n"]:
 
 
 def distances(rows: Features, columns: Features) -> Iterator[Tensor]:
-    """Yields blocks (ROWS or fewer, number of columns) of Euclidean distances between `rows` and `columns`, in the
-    order of the rows. The distance of equal vectors is exactly 0."""
-    for block in rows.split(ROWS):
+    """Yields blocks (DISTANCE_ROWS or fewer, number of columns) of Euclidean distances between `rows` and `columns`, in
+    the order of the rows. The distance of equal vectors is exactly 0."""
+    for block in rows.split(DISTANCE_ROWS):
         yield torch.cdist(block, columns, compute_mode="donot_use_mm_for_euclid_dist")
 
 

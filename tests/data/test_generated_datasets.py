@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 from chopmix.data.base import Dataset
-from chopmix.data.generated import MOST, MadeDataset
+from chopmix.data.generated import MOST_SAMPLES, MadeDataset
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.files.reading import DataError
 
@@ -12,7 +12,7 @@ REGISTRY = registry_of((Dataset,))
 GENERATED = [each for stem in REGISTRY.stems() for each in REGISTRY.classes(stem) if issubclass(each, MadeDataset)]
 
 
-@pytest.mark.parametrize("samples", [0, -1, MOST + 1, 2**63])
+@pytest.mark.parametrize("samples", [0, -1, MOST_SAMPLES + 1, 2**63])
 @pytest.mark.parametrize("dataset", GENERATED, ids=lambda each: each.__name__)
 def test_the_number_of_samples_has_its_range(dataset, samples):
     missing = [each for each in inspect.signature(dataset).parameters.values() if each.default is each.empty]

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from chopmix.data.datasets.manifest import Manifest, rows_of
+from chopmix.data.datasets.manifest import Manifest, numbered_rows
 from chopmix.data.division import Division
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
@@ -43,16 +43,16 @@ def test_rows_are_those_of_the_whole_text(tmp_path_factory, text):
     expected = rows_of_the_whole(text)
     if isinstance(expected, str):
         with pytest.raises(DataError) as error:
-            list(rows_of(file))
+            list(numbered_rows(file))
         assert expected in str(error.value)
     else:
-        assert list(rows_of(file)) == expected
+        assert list(numbered_rows(file)) == expected
 
 
 def test_a_table_that_is_not_utf8_is_refused(tmp_path):
     (tmp_path / "table.csv").write_bytes(b"a,b\n1,2\n\xff,3\n")
     with pytest.raises(DataError, match=r"table.csv, line 3: byte 0 \(0xff\) is not valid UTF-8"):
-        list(rows_of(tmp_path / "table.csv"))
+        list(numbered_rows(tmp_path / "table.csv"))
 
 
 def test_unused_columns_of_a_manifest_are_named_if_a_column_is_empty(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ from chopmix.data.tar_files import expand
 from chopmix.experiment.own_data import Whole
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.base import Chunk
-from chopmix.tokenizers.chopping.packing import BREAK_EVEN, cheapest_rows, first_fit, place, spread
+from chopmix.tokenizers.chopping.packing import BREAK_EVEN, cheapest_rows, concatenated_ranges, first_fit, place
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.text import TextChopper
@@ -140,7 +140,7 @@ def test_first_fit_refuses_what_does_not_fit():
 def test_spread_counts_up(runs):
     starts, lengths = (torch.tensor([run[i] for run in runs], dtype=torch.long) for i in (0, 1))
     expected = [start + n for start, length in runs for n in range(length)]
-    assert spread(starts, lengths).tolist() == expected
+    assert concatenated_ranges(starts, lengths).tolist() == expected
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(0, 2), st.booleans(), st.booleans())

@@ -49,7 +49,7 @@ def test_the_reachable_tokens_grow_layer_by_layer():
 
 
 def test_both_sets_of_a_translation_are_shown_and_long_ones_pooled(tmp_path, monkeypatch):
-    monkeypatch.setattr("chopmix.inference.explorer.MOST", 3)
+    monkeypatch.setattr("chopmix.inference.explorer.MOST_TOKENS", 3)
     for language, words in (("de", "eins zwei"), ("en", "one two")):
         (tmp_path / f"train.{language}").write_text("".join(f"{words} {n}\n" for n in range(40)))
     tree = {

@@ -10,7 +10,7 @@ import string
 import pytest
 from bounded import measured
 from chopmix.files.reading import DataError
-from chopmix.files.rows import ENDINGS, FIRST, ending_of, flat, read_rows, row_file
+from chopmix.files.rows import ENDINGS, FIRST, ending_of, flat_row, read_rows, row_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,11 +27,11 @@ def write_rows(path, groups, **options):
 
 def test_a_row_becomes_columns():
     row = {"key": "a", "kind": {"class": "cat", "p": {"cat": 1.0}}, "age": {"values": [1.5, 2]}, "ids": [1]}
-    assert flat(row, ["age.values"]) == {
+    assert flat_row(row, ["age.values"]) == {
         "key": "a", "kind.class": "cat", "kind.p.cat": 1.0, "age.values.0": 1.5, "age.values.1": 2, "ids": [1],
     }  # fmt: skip
     errors = {"text": {"error": "no text"}, "age": {"error": "no sound"}}
-    assert flat({"key": "a", **errors}) == {"key": "a", "error": "text: no text; age: no sound"}
+    assert flat_row({"key": "a", **errors}) == {"key": "a", "error": "text: no text; age: no sound"}
 
 
 @given(st.lists(st.dictionaries(NAMES, VALUES | st.lists(VALUES, max_size=3), max_size=4), max_size=6))

@@ -18,7 +18,7 @@ from chopmix.experiment.groups import Group, Member
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_page import csv_table, results, write_run_page
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.settings.reference import described
+from chopmix.experiment.settings.reference import described_keys
 from chopmix.inference.document import Line, chart
 from test_inspection import trained_run  # noqa: F401
 from test_mixing import TREE
@@ -54,7 +54,7 @@ def test_the_page_is_written_at_the_end_of_training_and_by_a_command(tmp_path, r
     tables = re.findall("<details><summary>[^<]*csv.*?</details>", page, re.S)
     assert tables and not re.search(r"\d\.\d{6}", "".join(tables))
     assert page.count("<audio") == 12 and page.count("class=sample>") == 12
-    keys = [".".join(entry.path) for entry in described(load_run(tmp_path / "run").config.tree)]
+    keys = [".".join(entry.path) for entry in described_keys(load_run(tmp_path / "run").config.tree)]
     assert "training.learning_rate" in keys and all(f"<code>{key}</code>" in page for key in keys)
 
 
@@ -129,7 +129,7 @@ def test_the_marks_of_an_axis_are_different_and_enclose_the_values(y):
 @pytest.mark.parametrize("name", ["quickstart", "generate/digits", "mix/vehicle"])
 def test_every_value_of_a_configuration_is_described_once(name):
     config = load_config(f"configs/{name}.yaml")
-    entries = [*described(config.tree)]
+    entries = [*described_keys(config.tree)]
     assert len({entry.path for entry in entries}) == len(entries)
     shown = {entry.path for entry in entries}
     assert all(any(path[:length] in shown for length in range(1, len(path) + 1)) for path in paths(config.tree))

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.datasets.hugging_face import HuggingFace
-from chopmix.data.hub_files import split_files, split_of
+from chopmix.data.hub_files import split_files, split_in_name
 from chopmix.data.tar_files import open_file
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, load_config, load_run_config
@@ -425,7 +425,7 @@ def test_data_files_are_split_by_their_names(tmp_path):
         "train": 2, "held": 1, "validation": 1, "test": 1,
     }  # fmt: skip
     assert all(Path(file).is_absolute() for files in splits.values() for file in files)
-    assert [split_of(name) for name in ("latest.csv", "my_test.csv", "train/eval.csv", "rows.csv")] == [
+    assert [split_in_name(name) for name in ("latest.csv", "my_test.csv", "train/eval.csv", "rows.csv")] == [
         "train", "test", "train", "train",
     ]  # fmt: skip
     with pytest.raises(DataError, match=r"has no subset 'c'; possible: a, data"):

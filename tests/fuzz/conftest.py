@@ -72,7 +72,7 @@ def whole_judge(request):
         pytest.MonkeyPatch()
     )  # no worker processes: they send pickled messages, and the judge sees only this process
     patch.setattr(assemble, "number_of_workers", lambda *arguments: 0 * count(*arguments))
-    patch.setattr(read_ahead, "LEAST", 2**60)
+    patch.setattr(read_ahead, "SAMPLES_PER_WORKER", 2**60)
     multiprocessing.util.get_temp_dir()  # is needed until the end of the process, when the home is already deleted
     home = Path(tempfile.mkdtemp(prefix="chopmix-fuzz-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
     judge = Judge(home, survey=request.config.getoption("survey", False))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from chopmix.experiment.inspection import explorer_of
 from chopmix.experiment.shown_sample import Shown
-from chopmix.inference.animation import LINES, PARTS, animated, keyframes, rows_of, steps_of
+from chopmix.inference.animation import LINES, PARTS, animated, grid_of_boxes, keyframes, steps_of
 from test_tracing import run, run_of, trace_of  # noqa: F401 (a fixture: an untrained run of each kind)
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -75,7 +75,7 @@ def test_the_lines_are_the_weights_of_the_rollout(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 12, 42, 43, 256])
 def test_tokens_do_not_overlap_and_stay_inside(count):
-    boxes, bottom = rows_of(count)
+    boxes, bottom = grid_of_boxes(count)
     assert len({(round(box.x), round(box.y)) for box in boxes}) == count
     assert all(box.x >= 0 and box.x + box.width <= 880 and box.y + box.height <= bottom for box in boxes)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from chopmix.files.reading import DataError
 from chopmix.inference.explorer import (
-    MOST,
+    MOST_TOKENS,
     Explorer,
     ShownSet,
     View,
@@ -72,13 +72,13 @@ def test_rows_without_weights_are_zero():
 
 @given(st.integers(1, 900), st.integers(1, 3))
 def test_long_sets_are_pooled(n, inputs):
-    """At most MOST tokens; a group never mixes inputs; rows still add up to 1."""
+    """At most MOST_TOKENS tokens; a group never mixes inputs; rows still add up to 1."""
     tokens = plain_tokens(1, n)
     owners = (torch.arange(n) * inputs // n + 1)[None]
     tokens = Tokens(input=owners, sample=tokens.sample, item=tokens.item, position=tokens.position)
     shown = shown_set("set", SetPlan(tokens=tokens, chunks={}), {})
-    assert len(shown.groups) <= MOST and [slot for group in shown.groups for slot in group] == [*range(n)]
-    assert shown.pooled == (n > MOST)
+    assert len(shown.groups) <= MOST_TOKENS and [slot for group in shown.groups for slot in group] == [*range(n)]
+    assert shown.pooled == (n > MOST_TOKENS)
     assert all(len({int(owners[0, slot]) for slot in group}) == 1 for group in shown.groups)
     if n < 300:
         weights = pooled(drawn_weights(1, n, n), shown, shown)

@@ -237,7 +237,7 @@ def test_only_complete_items_are_compared():
 
 
 def test_of_many_items_only_some_are_compared(monkeypatch):
-    monkeypatch.setattr(accepted_by, "MOST", 10)
+    monkeypatch.setattr(accepted_by, "MOST_ITEMS", 10)
     true = np.random.default_rng(0).normal(size=(25, 2)).tolist()
     assert spread_of(true, true)["_compared"] == 9, "every third"
 

@@ -50,7 +50,7 @@ def test_figures_are_those_of_their_definitions(sets, k):
 def test_figures_do_not_depend_on_how_many_distances_are_in_memory(monkeypatch, rows):
     true, generated = drawn(60), drawn(60, seed=1, scale=0.7)
     expected = plain_recall(true.numpy(), generated.numpy(), 5), plain_coverage(true.numpy(), generated.numpy(), 5)
-    monkeypatch.setattr(spread, "ROWS", rows)
+    monkeypatch.setattr(spread, "DISTANCE_ROWS", rows)
     assert (recall(true, generated), coverage(true, generated)) == pytest.approx(expected)
     assert 0 < expected[0] < 1 and 0 < expected[1] < 1
 

@@ -52,7 +52,7 @@ def test_a_panic_is_reported_as_an_error_of_its_text(capfd):
 
 
 def test_a_regular_expression_that_never_ends_is_reported(monkeypatch):
-    monkeypatch.setattr(coder_process, "SECONDS", 0.2)
+    monkeypatch.setattr(coder_process, "FIXED_SECONDS", 0.2)
     encoding = DirectoryEncoding(split("a*a*a*!"), 0, {})
     with pytest.raises(
         DataError, match="cannot tokenize the text '(a+...): it takes more than 0 seconds; its regular expr"
@@ -64,7 +64,7 @@ def test_a_regular_expression_that_never_ends_is_reported(monkeypatch):
 @pytest.mark.system
 def test_a_letter_that_becomes_a_gigabyte_is_reported(monkeypatch):
     monkeypatch.setattr(coder_process, "GROWTH", 2**24)
-    monkeypatch.setattr(coder_process, "SECONDS", 20.0)
+    monkeypatch.setattr(coder_process, "FIXED_SECONDS", 20.0)
     ten = [normalizers.Replace("a", 10 * "a")] * 9
     back = [decoders.Replace("a", 10 * "a")] * 9
     encoding = DirectoryEncoding(

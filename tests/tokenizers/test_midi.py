@@ -132,6 +132,6 @@ def test_empty_and_too_long_files_are_refused(monkeypatch):
         DataError, match="the score cannot be read: its header has 0 ticks per quarter note; at least 1 is needed"
     ):
         read_midi(content[:12] + bytes(2) + content[14:], 1)
-    monkeypatch.setattr(midi, "MOST", 3)
+    monkeypatch.setattr(midi, "MOST_EVENTS", 3)
     with pytest.raises(DataError, match="the score has 4 sixteenths; possible: up to 3"):
         read_midi(content, 1)

@@ -176,7 +176,7 @@ def _descriptors(shape: tuple[int, int], runs: Sequence[Run], axes: int) -> Toke
     """Returns the token descriptors of a set with these runs of tokens. All other slots are padding. `axes` is the
     number of position axes."""
     slot, length, *values = torch.tensor(runs, dtype=torch.long).reshape(-1, 5).unbind(1)
-    slots = spread(slot, length)
+    slots = concatenated_ranges(slot, length)
     fields = [torch.zeros(shape[0] * shape[1], dtype=torch.long) for _ in values]
     for field, value in zip(fields, values):
         field[slots] = value.repeat_interleave(length)
@@ -186,7 +186,7 @@ def _descriptors(shape: tuple[int, int], runs: Sequence[Run], axes: int) -> Toke
     return Tokens(input=input, sample=sample, item=item, position=position)
 
 
-def spread(starts: Tensor, lengths: Tensor) -> Tensor:
+def concatenated_ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     """Returns concatenated ranges. Range i has `lengths[i]` numbers and begins with `starts[i]`: (3, 7), (2, 1) -> 3,
     4, 7."""
     ends = lengths.cumsum(0)
@@ -205,8 +205,8 @@ def _chunks(chopper: Chopper, chunk_slots: Sequence[tuple[Chunk, int]]) -> Chunk
 
     seeds = [chunk.seed for chunk in items]
     return Chunks(
-        values=chopper.collate(items), index=spread(torch.zeros_like(counts), counts),
-        coordinates=joined("coordinates"), slots=spread(torch.tensor([slot for _, slot in chunk_slots]), counts),
-        next_ids=joined("next_ids"), counts=counts,
+        values=chopper.collate(items), index=concatenated_ranges(torch.zeros_like(counts), counts),
+        coordinates=joined("coordinates"), next_ids=joined("next_ids"), counts=counts,
+        slots=concatenated_ranges(torch.tensor([slot for _, slot in chunk_slots]), counts),
         seeds=None if None in seeds else torch.tensor(seeds), inner=chopper.inner(items),
     )  # fmt: skip

@@ -197,7 +197,7 @@ class CodedVocabulary(Vocabulary):
         return {self.start: f"<|{self.kind}|>"} | {id: f"<|{name}|>" for name, id in self.roles.items()}
 
 
-MOST = 2**24
+MOST_IDS = 2**24
 """The largest number of ids of an encoding."""
 
 START = "<|endoftext|>"
@@ -405,10 +405,12 @@ class NumberEncoding(Encoding):
     text."""
 
     def __init__(self, vocabulary: int, start: int | None = None, frame: Mapping[str, Any] | None = None):
-        """`vocabulary`: the number of ids, 2 to `MOST`. The id `start` (by default the last one) and the ids of the
+        """`vocabulary`: the number of ids, 2 to `MOST_IDS`. The id `start` (by default the last one) and the ids of the
         `frame` are special and never occur in the data. Raises ValueError if `vocabulary` is out of range."""
-        if not 2 <= vocabulary <= MOST:
-            raise ValueError(f"vocabulary: {vocabulary} must be from 2 (one number and the start token) to {MOST:,}")
+        if not 2 <= vocabulary <= MOST_IDS:
+            raise ValueError(
+                f"vocabulary: {vocabulary} must be from 2 (one number and the start token) to {MOST_IDS:,}"
+            )
         self.name, self.start, self.frame = "numbers", vocabulary - 1 if start is None else start, dict(frame or {})
         framing = {self.end, *self.before, *self.after, *self.roles.values()}
         self.specials = {i: f"<|{i}|>" for i in sorted(framing)} | {self.start: START}

@@ -21,9 +21,9 @@ from typing import Any
 from ...files.reading import DataError
 from ..encoding import coder_program
 
-SECONDS, SPEED, GROWTH = 2.0, 20_000, 2**30
-"""The limits of a request: `SECONDS` of CPU time plus one second for every `SPEED` characters (or ids), and `GROWTH`
-bytes of memory in addition to the memory of the loaded tokenizer."""
+FIXED_SECONDS, SPEED, GROWTH = 2.0, 20_000, 2**30
+"""The limits of a request: `FIXED_SECONDS` of CPU time plus one second for every `SPEED` characters (or ids), and
+`GROWTH` bytes of memory in addition to the memory of the loaded tokenizer."""
 
 
 class CoderProcess:
@@ -46,7 +46,7 @@ class CoderProcess:
         return self._ask({"decode": list(ids), "specials": specials}, len(ids))
 
     def _ask(self, request: dict[str, Any], size: int) -> Any:
-        seconds = SECONDS + size / SPEED
+        seconds = FIXED_SECONDS + size / SPEED
         with self.lock:
             self._start()
             try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...files.reading import DataError, shown
 from ...files.writing import write_text
-from .base import MOST, Encoding, TextStream, no_panic, well_formed
+from .base import MOST_IDS, Encoding, TextStream, no_panic, well_formed
 from .byte_pairs import byte_letters
 from .coder_process import CoderProcess
 
@@ -35,8 +35,8 @@ class DirectoryEncoding(Encoding):
 
     def __init__(self, text: str, start: int, frame: Mapping[str, Any]):
         """`text`: the content of the `tokenizer.json`; `start`: the id with which generated text begins; `frame`: see
-        `Vocabulary`. Raises DataError if `text` is not a tokenizer, if an id is `MOST` or more, or if the id of a role
-        is not a special token."""
+        `Vocabulary`. Raises DataError if `text` is not a tokenizer, if an id is `MOST_IDS` or more, or if the id of a
+        role is not a special token."""
         coder = coder_of(text, "tokenizer.json")
         self.text, self.vocabulary, self.process = text, coder.get_vocab(), CoderProcess(text)
         self.name, self.start, self.frame = "directory", start, dict(frame)
@@ -143,8 +143,8 @@ def coder_of(text: str, where: str) -> Any:
 
 
 def check_ids(coder: Any, where: str) -> None:
-    """Raises DataError if a tokenizer has no ids, or an id of `MOST` or more, because the library `tokenizers`
+    """Raises DataError if a tokenizer has no ids, or an id of `MOST_IDS` or more, because the library `tokenizers`
     allocates memory for all ids up to the highest one. `where` begins the message."""
     highest = max(coder.get_vocab().values(), default=-1)
-    if not 0 <= highest < MOST:
-        raise DataError(f"{where}: its highest id is {highest:,}; possible: 0 to {MOST - 1:,}")
+    if not 0 <= highest < MOST_IDS:
+        raise DataError(f"{where}: its highest id is {highest:,}; possible: 0 to {MOST_IDS - 1:,}")

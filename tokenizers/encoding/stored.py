@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from ...files.reading import DataError, read_text
 from ...files.records import Record, read_record
 from ...files.trust import EVERYTHING, NOTHING, Trust
-from .base import MOST, ByteEncoding, CharacterEncoding, Encoding, NumberEncoding, well_formed
+from .base import MOST_IDS, ByteEncoding, CharacterEncoding, Encoding, NumberEncoding, well_formed
 from .byte_pairs import GPT2_PATTERN, PATTERN, BpeEncoding, Extended, TiktokenEncoding, train_bpe  # fmt: skip
 from .directory import VOCABULARY, DirectoryEncoding
 
@@ -49,7 +49,7 @@ def _sized_encoding(name: str, vocabulary: int | None, texts: Callable[[], Itera
     return train_bpe(map(well_formed, texts()), vocabulary) if name == "bpe" else NumberEncoding(vocabulary)
 
 
-Id = Annotated[int, Field(ge=0, lt=MOST)]
+Id = Annotated[int, Field(ge=0, lt=MOST_IDS)]
 
 
 class Frame(Record):
@@ -78,7 +78,7 @@ class EncodingRecord(Record):
     own: list[str] = []
     pattern: str = PATTERN
     symbols: str = ""
-    vocabulary: Annotated[int, Field(ge=2, le=MOST)] | None = None
+    vocabulary: Annotated[int, Field(ge=2, le=MOST_IDS)] | None = None
     start: Id | None = None
     frame: Frame = Frame()
 

@@ -154,7 +154,7 @@ FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x3
 """Signatures (first bytes) of file formats that libsndfile does not read: mp4 and m4a; webm and mkv; aac (two
 signatures); wma. The value is the offset of the signature in the file, in bytes."""
 
-SECONDS, CONVERTED = 600, 2**30
+FFMPEG_SECONDS, CONVERTED = 600, 2**30
 """The seconds that ffmpeg may take for one file, and the largest size of the output in bytes (93 minutes of stereo at
 48 kHz)."""
 
@@ -208,8 +208,8 @@ def _samples(file: io.BufferedIOBase) -> tuple[np.ndarray, int]:
 
 def _through_ffmpeg(raw: Source, prefix: str) -> tuple[np.ndarray, int]:
     """Returns (samples, rate) like `read_sound`, from a file that ffmpeg converts. `prefix` begins messages. Raises
-    DataError if ffmpeg is not installed, fails, takes longer than `SECONDS`, or writes about `CONVERTED` bytes or more,
-    and if `_samples` raises ValueError for the result."""
+    DataError if ffmpeg is not installed, fails, takes longer than `FFMPEG_SECONDS`, or writes about `CONVERTED` bytes
+    or more, and if `_samples` raises ValueError for the result."""
     if shutil.which("ffmpeg") is None:
         raise DataError(f"{prefix}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, which is not installed "
                         "here; wav, flac, ogg, opus and mp3 do not need it")  # fmt: skip
@@ -220,10 +220,10 @@ def _through_ffmpeg(raw: Source, prefix: str) -> tuple[np.ndarray, int]:
     with tempfile.TemporaryFile() as converted:
         try:
             done = subprocess.run(
-                command, **standard_input, stdout=converted, stderr=subprocess.PIPE, check=False, timeout=SECONDS
+                command, **standard_input, stdout=converted, stderr=subprocess.PIPE, check=False, timeout=FFMPEG_SECONDS
             )
         except subprocess.TimeoutExpired:
-            raise DataError(f"{prefix}ffmpeg did not end within {SECONDS} seconds") from None
+            raise DataError(f"{prefix}ffmpeg did not end within {FFMPEG_SECONDS} seconds") from None
         size = converted.seek(0, os.SEEK_END)
         converted.seek(0)
         if done.returncode or not size:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-COLUMNS, ROWS = 64, 40
+LETTER_COLUMNS, LETTER_ROWS = 64, 40
 """The largest number of characters in a line, and the largest number of lines in an image; further lines are
 dropped."""
 SIZE = 14
@@ -21,10 +21,12 @@ def lettered(text: str) -> UInt8[Tensor, "c h w"]:
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
-    lines = [part for line in text.splitlines() or [""] for part in textwrap.wrap(line, COLUMNS, **KEPT) or [""]][:ROWS]
+    lines = [
+        part for line in text.splitlines() or [""] for part in textwrap.wrap(line, LETTER_COLUMNS, **KEPT) or [""]
+    ][:LETTER_ROWS]
     font = ImageFont.load_default(SIZE)
     across, down = font.getlength("n") + 1, SIZE + 4
-    picture = Image.new("RGB", (int(COLUMNS * across) + 16, ROWS * down + 16), "white")
+    picture = Image.new("RGB", (int(LETTER_COLUMNS * across) + 16, LETTER_ROWS * down + 16), "white")
     pen = ImageDraw.Draw(picture)
     for row, line in enumerate(lines):
         for column, letter in enumerate(line):

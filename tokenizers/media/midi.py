@@ -16,7 +16,7 @@ SILENCE = -1
 """The value in place of a pitch while a voice is silent."""
 BPM, TICKS = 80, 120
 """Quarters per minute, and MIDI ticks per step (a sixteenth)."""
-MOST, BYTES = 100_000, 2**20
+MOST_EVENTS, LARGEST_FILE = 100_000, 2**20
 """The largest number of steps of a score (5 hours), and the largest size of its file (1 MiB: 500,000 events)."""
 
 
@@ -65,11 +65,11 @@ def read_midi(raw: Source, voices: int) -> np.ndarray:
     voices: the tracks, the tracks with notes, the channels of the tracks. Otherwise, if `voices` notes or none sound in
     every sixteenth, these notes are the voices, the highest note first.
 
-    Raises DataError if the file cannot be read, is larger than `BYTES` or longer than `MOST`, or has no such voices.
-    """
-    content = raw if isinstance(raw, bytes) else read_bytes(raw, BYTES)
-    if len(content) > BYTES:
-        raise DataError(f"the score has {len(content):,} bytes; possible: up to {BYTES:,}")
+    Raises DataError if the file cannot be read, is larger than `LARGEST_FILE` or longer than `MOST_EVENTS`, or has no
+    such voices."""
+    content = raw if isinstance(raw, bytes) else read_bytes(raw, LARGEST_FILE)
+    if len(content) > LARGEST_FILE:
+        raise DataError(f"the score has {len(content):,} bytes; possible: up to {LARGEST_FILE:,}")
     try:
         file = mido_library().MidiFile(file=io.BytesIO(content))
         if file.ticks_per_beat < 1:
@@ -81,8 +81,8 @@ def read_midi(raw: Source, voices: int) -> np.ndarray:
         raise DataError(f"the score cannot be read: {error}") from error
     notes = [note for track in tracks for note in track]
     length = max((note.end for note in notes), default=0)
-    if length > MOST:
-        raise DataError(f"the score has {length:,} sixteenths; possible: up to {MOST:,}")
+    if length > MOST_EVENTS:
+        raise DataError(f"the score has {length:,} sixteenths; possible: up to {MOST_EVENTS:,}")
     nonempty = [track for track in tracks if track]
     channels = [[note for note in track if note.channel == number] for track in tracks for number in channels_of(track)]
     for parts in (tracks, nonempty, channels):

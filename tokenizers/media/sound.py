@@ -76,7 +76,7 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
 
 FILLED = 2**25
 """The largest number of samples to which clips are padded (`fill`)."""
-MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**12}
+LARGEST_OPTIONS = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**12}
 """The largest values of the options of a sound (hertz, channels, seconds). Larger values could overflow."""
 
 
@@ -107,7 +107,7 @@ class SoundChopper(Chopper):
         for name in ("rate", "mels", "hop", "window", "longest", "trim"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
-        for name, most in MOST.items():
+        for name, most in LARGEST_OPTIONS.items():
             if getattr(self, name) > most:
                 raise ValueError(f"{name} must be at most {most:,}, not {getattr(self, name)}")
         if self.fill and self.longest * self.rate > FILLED:

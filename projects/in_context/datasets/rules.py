@@ -21,7 +21,7 @@ from ....data.generated import Made, MadeDataset
 
 LENGTH = 3
 """The number of letters of a word. All letters of a word are different."""
-MOST = 6
+MOST_LETTERS = 6
 """The maximum number of letters of a rule. The minimum is LENGTH."""
 COUNTS = (0, 1, 2, 4, 8)
 """The possible numbers of examples in a prompt."""
@@ -41,7 +41,7 @@ class Rule:
         return f"{self.letters}>{self.others}"
 
 
-def split_of(rule: Rule) -> str:
+def split_of_rule(rule: Rule) -> str:
     """Returns the split (`train`, `val` or `test`) of a rule. The split is chosen by a hash; one tenth of the rules is
     in val and one tenth in test."""
     return {0: "val", 1: "test"}.get(int(share_by_hash(str(rule)) * 10), "train")
@@ -49,11 +49,11 @@ def split_of(rule: Rule) -> str:
 
 def drawn(split: str, random: np.random.Generator) -> Rule:
     """Returns a random rule of the split `split`. Its letters are in alphabetical order."""
-    count = int(random.integers(LENGTH, MOST + 1))
+    count = int(random.integers(LENGTH, MOST_LETTERS + 1))
     while True:
         letters, others = (random.permutation(list(LETTERS))[:count] for _ in range(2))
         rule = Rule("".join(sorted(letters)), "".join(others))
-        if split_of(rule) == split:
+        if split_of_rule(rule) == split:
             return rule
 
 

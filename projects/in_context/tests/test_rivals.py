@@ -18,7 +18,7 @@ from chopmix.projects.in_context.rivals import (
     relu_covariance,
     ridge,
 )
-from chopmix.projects.in_context.scoring import ModelOutputs, errors_by_name, probe, rows_of
+from chopmix.projects.in_context.scoring import ModelOutputs, error_rows, errors_by_name, probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
@@ -135,7 +135,7 @@ def test_errors_are_those_of_the_same_functions():
     assert lines == ["zero", "ridge"]
     torch.testing.assert_close(errors["model"], (predicted - values)[100:].square())
     torch.testing.assert_close(errors["zero"], values[100:].square())
-    (row,) = [row for row in rows_of({"data": errors}) if row["examples"] == 6]
+    (row,) = [row for row in error_rows({"data": errors}) if row["examples"] == 6]
     assert row["where"] == "data" and row["functions"] == 100
     model, zero = errors["model"][:, 6].numpy(), errors["zero"][:, 6].numpy()
     for name, squares in {"model": model, "zero": zero, "model - zero": model - zero}.items():
@@ -148,7 +148,7 @@ def test_differences_are_paired():
     random = torch.Generator().manual_seed(0)
     hard = torch.randn(400, 3, generator=random, dtype=torch.float64).square()
     errors = {"model": hard + 0.01 * torch.rand(400, 3, generator=random), "ridge": hard}
-    for row in rows_of({"data": errors}):
+    for row in error_rows({"data": errors}):
         assert row["model - ridge"] == pytest.approx(0.005, abs=0.001)
         assert row["model - ridge se"] < 0.01 * row["model se"]
 

@@ -62,7 +62,7 @@ def test_a_text_that_the_tokenizer_cannot_tokenize_is_an_error(run, capfd):
 
 def test_a_text_that_the_tokenizer_cannot_tokenize_is_a_bad_sample_of_a_training(run, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(coder_process, "SECONDS", 0.5)
+    monkeypatch.setattr(coder_process, "FIXED_SECONDS", 0.5)
     texts = ["ab", "ba", BAD, *("abc"[: n % 3 + 1] for n in range(12))]
     rows = [json.dumps({"source": text, "answer": "a"}) for text in texts]
     (tmp_path / "train.jsonl").write_text("\n".join(rows))
