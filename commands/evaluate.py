@@ -61,23 +61,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 3 if samples cannot be read and `--strict` is set, else 0."""
     from ..experiment.answers import Count, Shard, losses_by_number
-    from ..experiment.figures import choice
     from ..experiment.merge import record_of, write_record
     from ..experiment.own_data import dataset_for
     from ..experiment.run_sums import intervals_of, keep_sums, sums_of
-    from ..files.printing import printable, say_aside
+    from ..files.printing import say_aside
     from ..files.writing import write_json
-    from ..inference.evaluators.attribution import tables, truth_of
 
     answers_file, shard = output_of(options), Shard.of(options.shard)
     generation = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
     loaded = load(options).searching(**search_options(options)).generating(**generation)
     dataset = dataset_for(loaded, options.data, options.split) if options.data else None
-    if options.json and not os.path.isdir(Path(options.json).absolute().parent):
-        raise UsageError(f"--json {options.json}: the folder {Path(options.json).parent} does not exist")
-    inputs = options.inputs.split(",") if options.inputs is not None else None
-    if inputs is not None and (options.report is not None or answers_file):
-        raise UsageError("--inputs cannot be combined with --report and --output, which need all inputs")
+    inputs = checked_inputs(options)
     report_folder = folder_of(options.report, loaded.folder)
     title = (dataset or loaded.dataset()).title(options.split)
     if options.shard:
@@ -85,41 +79,75 @@ def run(options: argparse.Namespace) -> int:
     say_aside(loaded.name)
     data = loaded.open(options.split, dataset)
     evaluation = loaded.measured(data, rows=64, inputs=inputs, detail="samples")
-    record = {name: value for name, value in {"inputs": inputs, **generation}.items() if value not in (None, [])}
-    record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
     sums = sums_of(loaded, data, evaluation)
     intervals = intervals_of(loaded, evaluation, sums)
+    print_metrics(loaded, options, title, evaluation, intervals)
+    record = {name: value for name, value in {"inputs": inputs, **generation}.items() if value not in (None, [])}
+    record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
     record |= {"samples": evaluation.readable, "measured_on": evaluation.samples, **evaluation.metrics}
     record |= {"intervals": {name: list(interval) for name, interval in intervals.values.items()}}
-    print(printable(f"{evaluation.readable:,} {evaluation.unit} of {title}"))
-    for line in metric_lines(evaluation, intervals):
-        print(printable(line))
-    chosen = loaded.config.checkpoints.best if loaded.which == "best" else None
-    is_own = loaded.has_dataset and not options.data and not options.shard
-    if loaded.has_dataset:
-        print(choice(chosen, is_own and options.split == "val"))
     loaded.record(record, report_folder if options.report else None)
     changed = [inputs, *generation.values(), *search_options(options).values()]
-    if report_folder or (is_own and options.checkpoint == "best" and changed == [None] * len(changed)):
+    is_plain = is_own(loaded, options) and options.checkpoint == "best" and changed == [None] * len(changed)
+    if report_folder or is_plain:
         keep_sums(loaded, sums, report_folder)
     if options.report is not None or answers_file:
         losses = losses_by_number(evaluation)
         write_answers(loaded, options.split, dataset, title, report_folder, answers_file, losses)
+    count = Count(evaluation.readable + evaluation.bad, evaluation.bad)
     if options.shard:
         settings = {**generation, **search_options(options)}
-        number = evaluation.readable + evaluation.bad
-        write_record(answers_file, record_of(loaded, "evaluate", title, settings, shard, number))
+        write_record(answers_file, record_of(loaded, "evaluate", title, settings, shard, count.samples))
     if options.subsets:
-        for name, attribution in loaded.attribution(options.split, dataset).items():
-            data = dataset or loaded.dataset()
-            truth = truth_of(loaded.wiring, data, options.split, loaded.tasks[name], attribution.inputs)
-            wide_console().print(*tables(name, attribution, truth), sep="\n")
-            prefix = options.split if len(loaded.tasks) == 1 else f"{options.split}/{name}"
-            record |= attribution.figures(prefix)
-            record["measured_on"] |= attribution.numbers(prefix)
+        figures, numbers = print_subsets(loaded, options.split, dataset)
+        record, record["measured_on"] = record | figures, record["measured_on"] | numbers
     if options.json:
         write_json(Path(options.json), {"step": loaded.step, "checkpoint": loaded.which, **record})
-    return Count(evaluation.readable + evaluation.bad, evaluation.bad).status(options.strict)
+    return count.status(options.strict)
+
+
+def checked_inputs(options: argparse.Namespace) -> list[str] | None:
+    """Returns the names of --inputs; None: all. Raises UsageError if options cannot be combined, or if the folder of
+    --json does not exist."""
+    if options.json and not os.path.isdir(Path(options.json).absolute().parent):
+        raise UsageError(f"--json {options.json}: the folder {Path(options.json).parent} does not exist")
+    if options.inputs is not None and (options.report is not None or options.output):
+        raise UsageError("--inputs cannot be combined with --report and --output, which need all inputs")
+    return options.inputs.split(",") if options.inputs is not None else None
+
+
+def is_own(run: Run, options: argparse.Namespace) -> bool:
+    """Returns whether all samples of a split of the run's data are evaluated."""
+    return run.has_dataset and not options.data and not options.shard
+
+
+def print_metrics(
+    run: Run, options: argparse.Namespace, title: str, evaluation: Measured, intervals: Intervals
+) -> None:  # fmt: skip
+    """Prints the number of samples, the metrics with their intervals, and by what the checkpoint was chosen."""
+    from ..experiment.figures import choice
+    from ..files.printing import printable
+
+    print(printable(f"{evaluation.readable:,} {evaluation.unit} of {title}"))
+    for line in metric_lines(evaluation, intervals):
+        print(printable(line))
+    if run.has_dataset:
+        chosen = run.config.checkpoints.best if run.which == "best" else None
+        print(choice(chosen, is_own(run, options) and options.split == "val"))
+
+
+def print_subsets(run: Run, split: str, dataset: Dataset | None) -> tuple[dict[str, float], dict[str, int]]:
+    """Prints the metrics with subsets of the inputs. Returns them, and the numbers of samples."""
+    from ..inference.evaluators.attribution import tables, truth_of
+
+    figures: dict[str, float] = {}
+    numbers: dict[str, int] = {}
+    for name, attribution in run.attribution(split, dataset).items():
+        truth = truth_of(run.wiring, dataset or run.dataset(), split, run.tasks[name], attribution.inputs)
+        wide_console().print(*tables(name, attribution, truth), sep="\n")
+        prefix = split if len(run.tasks) == 1 else f"{split}/{name}"
+        figures, numbers = figures | attribution.figures(prefix), numbers | attribution.numbers(prefix)
+    return figures, numbers
 
 
 def metric_lines(evaluation: Measured, intervals: Intervals) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -295,46 +296,68 @@ def write_index(columns: Columnwise, paths: Sequence[str], versions: Sequence[st
     `member` (where the sample's key and members end, relative to the shard), `class` (the index of its class in
     `classes`) and `share` (`share_by_hash` of the key); one per member in `extension` (its index in `extensions`) and
     `place` (offset, size)."""
-    sources, contents, damage, keys, counts = [], [], [], [], []
-    extensions: dict[str, int] = {}
-    classes: dict[str, int] = {}
-    sample = key_bytes = member_count = 0
+    index = Index()
     for record in records_of(paths, versions):
-        names = [key.encode(errors="backslashreplace") for key, _ in record.samples]
-        reasons = [parts.get(DAMAGED) if isinstance(parts.get(DAMAGED), str) else None for _, parts in record.samples]
-        damage += [(sample + number, reason) for number, reason in enumerate(reasons) if reason is not None]
-        spans = [{} if reason is not None else parts for reason, (_, parts) in zip(reasons, record.samples)]
-        codes = [extensions.setdefault(name, len(extensions)) for parts in spans for name in parts]
-        places = [span for parts in spans for span in parts.values()]
-        if len(extensions) > MOST_EXTENSIONS:
-            raise DataError(
-                f"{record.path} has more than {MOST_EXTENSIONS:,} different extensions, such as "
-                f"{shown(next(reversed(extensions)))}: the key of a sample is the name of its files up to the first dot"
-            )
-        columns.add("starts", np.array([sample]))
-        columns.add("first_key", np.array([key_bytes]))
-        columns.add("first_member", np.array([member_count]))
-        columns.add("keys", np.frombuffer(b"".join(names), np.uint8))
-        columns.add("key", np.cumsum(list(map(len, names)), dtype=np.uint32))
-        columns.add("member", np.cumsum(list(map(len, spans)), dtype=np.uint32))
-        columns.add("extension", np.array(codes, np.uint16))
-        columns.add("place", np.array(places, np.int64).reshape(-1, 2))
-        columns.add("class", np.array([class_code(text, classes) for text in record.classes], np.uint32))
-        sources.append(record.path)
-        contents.append(record.content)
-        keys += [name.decode() for name in names]
-        counts.append(len(names))
-        sample += len(names)
-        key_bytes += sum(map(len, names))
-        member_count += len(places)
-    prefixes = prefixes_of(keys, counts, paths)
-    first = np.cumsum([0, *counts]).tolist()
-    keys = [prefix + key for n, prefix in enumerate(prefixes) for key in keys[first[n] : first[n + 1]]]
+        for name, values in index.columns_of(record).items():
+            columns.add(name, values)
+    prefixes = prefixes_of(index.keys, index.counts, paths)
+    first = np.cumsum([0, *index.counts]).tolist()
+    keys = [prefix + key for n, prefix in enumerate(prefixes) for key in index.keys[first[n] : first[n + 1]]]
     columns.add("share", np.fromiter(map(share_by_hash, keys), np.float64, len(keys)))
     columns.about = {
-        "sources": sources, "versions": list(versions), "extensions": list(extensions), "classes": list(classes),
-        "damage": damage, "prefixes": prefixes, "fingerprint": Fingerprint(contents, keys).hex,
+        "sources": index.sources, "versions": list(versions), "extensions": list(index.extensions),
+        "classes": list(index.classes), "damage": index.damage, "prefixes": prefixes,
+        "fingerprint": Fingerprint(index.contents, keys).hex,
     }  # fmt: skip
+
+
+@dataclass
+class Index:
+    """What the shards before the next one contain."""
+
+    sources: list[str] = field(default_factory=list)
+    contents: list[Any] = field(default_factory=list)
+    damage: list[tuple[int, str]] = field(default_factory=list)
+    """The number of each damaged sample, and the reason."""
+    keys: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    """The number of samples of each shard."""
+    extensions: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, int] = field(default_factory=dict)
+    key_bytes: int = 0
+    members: int = 0
+
+    def columns_of(self, record: ShardRecord) -> dict[str, np.ndarray]:
+        """Returns the columns of one shard (see `write_index`), and adds it. Raises DataError if there are too many
+        extensions."""
+        sample = len(self.keys)
+        names = [key.encode(errors="backslashreplace") for key, _ in record.samples]
+        reasons = [parts.get(DAMAGED) if isinstance(parts.get(DAMAGED), str) else None for _, parts in record.samples]
+        self.damage += [(sample + number, reason) for number, reason in enumerate(reasons) if reason is not None]
+        spans = [{} if reason is not None else parts for reason, (_, parts) in zip(reasons, record.samples)]
+        codes = [self.extensions.setdefault(name, len(self.extensions)) for parts in spans for name in parts]
+        places = [span for parts in spans for span in parts.values()]
+        if len(self.extensions) > MOST_EXTENSIONS:
+            raise DataError(
+                f"{record.path} has more than {MOST_EXTENSIONS:,} different extensions, such as "
+                f"{shown(next(reversed(self.extensions)))}: the key of a sample is the name of its files up to the "
+                "first dot"
+            )
+        columns = {
+            "starts": np.array([sample]), "first_key": np.array([self.key_bytes]),
+            "first_member": np.array([self.members]), "keys": np.frombuffer(b"".join(names), np.uint8),
+            "key": np.cumsum(list(map(len, names)), dtype=np.uint32),
+            "member": np.cumsum(list(map(len, spans)), dtype=np.uint32), "extension": np.array(codes, np.uint16),
+            "place": np.array(places, np.int64).reshape(-1, 2),
+            "class": np.array([class_code(text, self.classes) for text in record.classes], np.uint32),
+        }  # fmt: skip
+        self.sources.append(record.path)
+        self.contents.append(record.content)
+        self.keys += [name.decode() for name in names]
+        self.counts.append(len(names))
+        self.key_bytes += sum(map(len, names))
+        self.members += len(places)
+        return columns
 
 
 def class_code(text: str | None, classes: dict[str, int]) -> int:

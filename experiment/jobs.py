@@ -62,41 +62,60 @@ def run_jobs(jobs: Sequence[Job], most: int, finished: Callable[[int], None]) ->
     both cases the other jobs are stopped, save a checkpoint, and are continued when the command is repeated."""
     if "RANK" in os.environ:
         raise UsageError("--jobs starts separate processes; it cannot be combined with torchrun")
-    waiting, running, status = deque(enumerate(jobs)), list[tuple[int, Running]](), 0
-    done = 0
     with noted_signals() as stopped:
-        while waiting or running:
-            while waiting and len(running) < most and not status and not stopped():
-                number, job = waiting.popleft()
-                used = {each.device for _, each in running}
-                device = next(n for n in range(most) if n not in used)
-                running.append((number, start(job, device, most)))
-            for number, each in list(running):
-                code = each.process.poll()
-                if code is None:
-                    continue
-                running.remove((number, each))
-                each.end()
-                if code == 0:
-                    done += 1
-                    seconds = time.monotonic() - each.started
-                    say_aside(f"{done} of {len(jobs)} runs finished: {each.job.title} ({seconds:.0f} s)")
-                    finished(number)
-                elif not status and not stopped():
-                    status = code if code > 0 else 128 - code
-                    say_aside(
-                        f"{each.job.title} ended with status {status}; {each.job.log}:\n{last_lines(each.job.log)}"
-                    )
-            if (status or stopped()) and running:
-                for _, each in running:
-                    each.process.terminate()
-                for _, each in running:
-                    each.end()
-                running.clear()
-            if status or stopped():
-                return status or 128 + stopped()
+        queue = Queue(jobs, most, finished)
+        while queue.waiting or queue.running:
+            if not stopped():
+                queue.start()
+            failed = queue.collect(stopped)
+            if failed or stopped():
+                queue.stop()
+                return failed or 128 + stopped()
             time.sleep(TICK)
-    return status
+    return 0
+
+
+class Queue:
+    """Jobs that wait for a process, and those that run."""
+
+    def __init__(self, jobs: Sequence[Job], most: int, finished: Callable[[int], None]):
+        self.waiting, self.running = deque(enumerate(jobs)), list[tuple[int, Running]]()
+        self.count, self.most, self.finished, self.done = len(jobs), most, finished, 0
+
+    def start(self) -> None:
+        """Starts waiting jobs, each on a device that no other one has."""
+        while self.waiting and len(self.running) < self.most:
+            number, job = self.waiting.popleft()
+            used = {each.device for _, each in self.running}
+            device = next(n for n in range(self.most) if n not in used)
+            self.running.append((number, start(job, device, self.most)))
+
+    def collect(self, stopped: Callable[[], int]) -> int:
+        """Removes the jobs that have ended. Returns the exit status of the first one that failed by itself, or 0."""
+        failed = 0
+        for number, each in list(self.running):
+            code = each.process.poll()
+            if code is None:
+                continue
+            self.running.remove((number, each))
+            each.end()
+            if code == 0:
+                self.done += 1
+                seconds = time.monotonic() - each.started
+                say_aside(f"{self.done} of {self.count} runs finished: {each.job.title} ({seconds:.0f} s)")
+                self.finished(number)
+            elif not failed and not stopped():
+                failed = code if code > 0 else 128 - code
+                log = each.job.log
+                say_aside(f"{each.job.title} ended with status {failed}; {log}:\n{last_lines(log)}")
+        return failed
+
+    def stop(self) -> None:
+        """Stops all running jobs, which save a checkpoint."""
+        for _, each in self.running:
+            each.process.terminate()
+        for _, each in self.running:
+            each.end()
 
 
 @contextmanager

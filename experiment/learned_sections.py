@@ -4,7 +4,7 @@ the attention by input, the logit lens, and inputs of another sample."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -170,16 +170,25 @@ def layer_cells(trace: Trace, task: str, outputs: Sequence[Tensor], layer: int) 
     return [escaped(trace.text_of(task, outputs[layer])), "–" if loss != loss else f"{loss:.3f}"]
 
 
-def replaced_section(shown: Shown, choice: Choice) -> list[str]:
-    """Returns, for each input, what the model predicts if its tokens have the vectors of another sample's input after
-    0, 1, ... layers. Empty if no other sample fits. Raises RunError if the sample that the user has chosen does not
-    fit with any input."""
+@dataclass(frozen=True)
+class Replaced:
+    """What a model predicts if the tokens of one input have the vectors of another sample's input."""
+
+    name: str
+    source: str
+    """The key of the other sample, and its item if it is a text."""
+    texts: Sequence[str]
+    """The prediction after a replacement after 0, 1, ... layers."""
+    losses: Sequence[float]
+
+
+def replacements(shown: Shown, choice: Choice, task: str) -> tuple[list[Replaced], list[str]]:
+    """Returns (the replacement of each input, the reasons why other inputs cannot be replaced). Inputs that a task
+    predicts are not replaced."""
     trace, split = shown.trace, shown.split
-    task = choice.task or next(iter(trace.batch.targets))
     targets = {each.target for each in shown.tasks.values()}
-    names = [name for planned in trace.batch.sets.values() for name in planned.chunks if name not in targets]
-    lines, rows, refused = dict[str, list[float]](), [], []
-    for name in names:
+    replaced, refused = [], []
+    for name in [name for planned in trace.batch.sets.values() for name in planned.chunks if name not in targets]:
         try:
             replacement = other_input(shown, name, task, choice)
         except Unequal as error:
@@ -188,40 +197,56 @@ def replaced_section(shown: Shown, choice: Choice) -> list[str]:
         if replacement is None:
             continue
         other, item, outputs = replacement
-        lines[name] = [trace.loss(task, by_task[task]) for by_task in outputs]
-        texts = [trace.text_of(task, by_task[task]) for by_task in outputs]
         value = f"{item!r} of " if isinstance(item, str) else ""
         same = " (the same value)" if same_item(item, shown.inputs.get(name)) else ""
-        rows.append([escaped(name), escaped(f"{value}{split.samples.keys[other]}{same}"), *map(escaped, texts)])
-    if not rows and refused:
+        texts = [trace.text_of(task, by_task[task]) for by_task in outputs]
+        losses = [trace.loss(task, by_task[task]) for by_task in outputs]
+        replaced.append(Replaced(name, f"{value}{split.keys[other]}{same}", texts, losses))
+    return replaced, refused
+
+
+REPLACING = (
+    "<p>The vectors of one input are replaced by the vectors of the same input in another sample, after the given "
+    "number of layers. After 0 layers, the complete input is replaced. If a replacement after a layer has no effect, "
+    "the prediction does not depend on the tokens of this input after this layer: other tokens have read them "
+    "before.</p>"
+)
+USED_AT_THE_END = (
+    "<p class=soft>The prediction also uses the vectors of these tokens after the last layer, so that each replacement "
+    "can have an effect.</p>"
+)
+"""The HTML of the explanations of `replaced_section`."""
+
+
+def replaced_section(shown: Shown, choice: Choice) -> list[str]:
+    """Returns, for each input, what the model predicts if its tokens have the vectors of another sample's input after
+    0, 1, ... layers. Empty if no other sample fits. Raises RunError if the sample that the user has chosen does not
+    fit with any input."""
+    trace = shown.trace
+    task = choice.task or next(iter(trace.batch.targets))
+    replaced, refused = replacements(shown, choice, task)
+    if not replaced and refused:
         raise RunError(f"--other {choice.other}: {'; '.join(refused)}")
-    if not rows:
+    if not replaced:
         return []
-    depth = max(map(len, rows)) - 2
-    colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
-    text = (
-        "<p>The vectors of one input are replaced by the vectors of the same input in another sample, after the "
-        "given number of layers. After 0 layers, the complete input is replaced. If a replacement after a layer has no "
-        "effect, the prediction does not depend on the tokens of this input after this layer: other tokens have read "
-        "them before.</p>"
-    )
-    if set(targets_slots(trace.batch, task)) & {slot for name in lines for slot in slots_of(trace, task, name)}:
-        text += (
-            "<p class=soft>The prediction also uses the vectors of these tokens after the last layer, so that each "
-            "replacement can have an effect.</p>"
-        )
+    slots = {slot for each in replaced for slot in slots_of(trace, task, each.name)}
+    text = REPLACING + USED_AT_THE_END * bool(set(targets_slots(trace.batch, task)) & slots)
     text += TEACHER_FORCING * shown.tasks[task].needs.generates
-    unit = loss_unit(shown.tasks[task])
-    has_loss = any(value == value for values in lines.values() for value in values)
-    shapes = {name: Line(range(len(values)), values) for name, values in lines.items()}
-    drawn = (
-        chart(shapes, colours, "layers before the replacement", f"loss of the true value ({unit})", True)
-        if has_loss
-        else ""
-    )
+    rows = [[*map(escaped, (each.name, each.source, *each.texts))] for each in replaced]
+    depth = max(len(each.texts) for each in replaced)
     cells = table(["input", "replaced by", *(f"after {layer}" for layer in range(depth))], rows)
     remarks = [f"<p class=soft>Not replaced: {escaped(line)}.</p>" for line in refused]
+    drawn = chart_of_losses(shown, replaced, loss_unit(shown.tasks[task]))
     return [section("An input of another sample", text, drawn, cells, *remarks, anchor="replaced")]
+
+
+def chart_of_losses(shown: Shown, replaced: Sequence[Replaced], unit: str) -> str:
+    """Returns a chart with the loss of the true value by the layer of the replacement; empty if it is unknown."""
+    colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
+    lines = {each.name: Line(range(len(each.losses)), each.losses) for each in replaced}
+    if not any(loss == loss for each in replaced for loss in each.losses):
+        return ""
+    return chart(lines, colours, "layers before the replacement", f"loss of the true value ({unit})", True)
 
 
 class Unequal(ValueError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -60,8 +61,7 @@ def animated(explorer: Explorer, trace: Trace, task: str, answer: str, prompt: i
     `prompt`: the number of tokens that are read before the first prediction, if the set has no other input than the
     predicted text."""
     shown = explorer.sets[0]  # the encoder, or the only set
-    target = trace.tasks[task].target
-    data, names = explorer.set_data(shown), list(trace.model.inputs)
+    target, names = trace.tasks[task].target, list(trace.model.inputs)
     owners = shown.plan.tokens.input[0].tolist()
     generated = names.index(target) + 1 if target in names and trace.tasks[task].needs.generates else None
     sources = [number for number, group in enumerate(shown.groups) if owners[group[0]] != generated]
@@ -69,6 +69,20 @@ def animated(explorer: Explorer, trace: Trace, task: str, answer: str, prompt: i
         sources = list(range(min(prompt, len(shown.groups) - 1)))
     steps = steps_of(shown, trace, task, answer, sources)
     boxes, height = grid_of_boxes(len(sources) + (len(steps) if generated else 0))
+    panels, pictures, pieces = drawn_inputs(explorer.set_data(shown), sources, boxes)
+    colour = colour_of(generated) if generated else 6
+    ends = boxes[len(sources) :] if generated else []
+    reading = "".join(read(step, number, len(steps), boxes, ends, colour, height) for number, step in enumerate(steps))
+    read_as = f"{len(sources)} tokens, which the model reads as one set; its answer is {answer}."
+    description = f"{', '.join(panel['name'] for panel in panels)}: {read_as}"
+    return scene(description, answer, height + 92, len(steps), "".join(pictures), "".join(pieces) + reading)
+
+
+def drawn_inputs(
+    data: Mapping[str, Any], sources: Sequence[int], boxes: Sequence[Box]
+) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """Returns (panels, SVG definitions of their pictures, SVG of the pictures, names and moving pieces) of the inputs
+    whose tokens are read. `sources` are the groups that are read, `boxes` their places in the set."""
     panels = [
         {**panel, "slots": slots} for panel in data["inputs"] if (slots := [n for n in panel["slots"] if n in sources])
     ]
@@ -86,24 +100,22 @@ def animated(explorer: Explorer, trace: Trace, task: str, answer: str, prompt: i
             for index, slot in enumerate(panel["slots"])
         ]
         pieces.append(f"<text class='soft' x='{place.middle:.0f}' y='{TOP - 16}'>{escaped(panel['name'])}</text>")
-    colour = colour_of(generated) if generated else 6
-    ends = boxes[len(sources) :] if generated else []
-    reading = "".join(read(step, number, len(steps), boxes, ends, colour, height) for number, step in enumerate(steps))
-    style = "\n".join([STYLE, *(f".c{n}{{--tint:{tint}}}" for n, tint in enumerate(COLOURS)), *keyframes(len(steps))])
-    total, end = height + 92, answer if len(answer) <= 80 else f"{answer[:79]}…"
-    description = (
-        f"{', '.join(panel['name'] for panel in panels)}: {len(sources)} tokens, which the model reads as one set; its "
-        f"answer is {answer}."
-    )
+    return panels, pictures, pieces
+
+
+def scene(description: str, answer: str, height: float, steps: int, pictures: str, moving: str) -> str:
+    """Returns the complete SVG. `pictures` are its definitions, `moving` the content between headings and answer."""
+    style = "\n".join([STYLE, *(f".c{n}{{--tint:{tint}}}" for n, tint in enumerate(COLOURS)), *keyframes(steps)])
+    end = answer if len(answer) <= 80 else f"{answer[:79]}…"
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {total:.0f}' width='{WIDTH}' "
-        f"height='{total:.0f}' role='img'><title>What the model does with a sample</title>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0f}' width='{WIDTH}' "
+        f"height='{height:.0f}' role='img'><title>What the model does with a sample</title>"
         f"<desc>{escaped(description)}</desc>"
-        f"<style>{style}</style><defs>{''.join(pictures)}</defs>"
-        f"<rect class='page' width='{WIDTH}' height='{total:.0f}' rx='8'/>{headings()}"
-        f"<g class='scene'>{''.join(pieces)}{reading}"
+        f"<style>{style}</style><defs>{pictures}</defs>"
+        f"<rect class='page' width='{WIDTH}' height='{height:.0f}' rx='8'/>{headings()}"
+        f"<g class='scene'>{moving}"
         f"<text class='final' style='font-size:{min(26, 1.6 * WIDTH / len(end)):.0f}px' x='{WIDTH / 2}' "
-        f"y='{total - 22:.0f}'>{escaped(end)}</text></g></svg>"
+        f"y='{height - 22:.0f}'>{escaped(end)}</text></g></svg>"
     )
 
 

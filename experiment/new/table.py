@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,33 +68,50 @@ def inspected(path: Path) -> Found:
     """Returns what is in a table. Raises DataError or UsageError if it cannot be read, or if it has no column of times
     or no channel."""
     names = column_names(path)
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    for batch in parts_of(path, names[0], {}, names[1:]):
-        for name in names:
-            columns[name] += batch.column(name).to_pylist()
-        if len(columns[names[0]]) > MOST_ROWS:
-            break
+    columns = first_rows(path, names)
     time = next((name for name in names if name.lower() in TIMES), names[0])
     seconds = times_in(path, time)
     if len(seconds) < 2:
         raise UsageError(f"{path} has {len(seconds)} rows; at least two are needed")
     interval = measured_interval(seconds, default_rows(len(seconds)))
     numeric = [name for name in names if name != time and mostly_numbers(columns[name])]
-    others = {*names} - {time, *numeric}
-    texts = [name for name in names if name in others and 2 <= len(known(columns[name])) <= MOST_CLASSES]
-    whole = [name for name in numeric if name.lower() in TARGETS and len(known(columns[name])) <= MOST_CLASSES]
-    label = next((name for name in (*texts, *whole) if name.lower() in TARGETS), texts[0] if texts else None)
+    label = label_of(columns, numeric, [name for name in names if name not in (time, *numeric)])
     channels = [name for name in numeric if name != label]
+    check_channels(path, columns, channels)
+    return Found(
+        columns=columns, time=time, rows=len(seconds), step=interval or median_step(seconds), label=label,
+        channels=channels, unused=[name for name in names if name not in (time, label, *channels)],
+        regular=interval is not None, times=seconds,
+    )  # fmt: skip
+
+
+def first_rows(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Returns the values of at least MOST_ROWS rows, or of all, by column."""
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for batch in parts_of(path, names[0], {}, names[1:]):
+        for name in names:
+            columns[name] += batch.column(name).to_pylist()
+        if len(columns[names[0]]) > MOST_ROWS:
+            break
+    return columns
+
+
+def label_of(columns: Mapping[str, Sequence[Any]], numeric: Sequence[str], others: Sequence[str]) -> str | None:
+    """Returns the column of classes: the first one whose name says so, else the first one of texts; None: there is
+    none."""
+    texts = [name for name in others if 2 <= len(known(columns[name])) <= MOST_CLASSES]
+    whole = [name for name in numeric if name.lower() in TARGETS and len(known(columns[name])) <= MOST_CLASSES]
+    return next((name for name in (*texts, *whole) if name.lower() in TARGETS), texts[0] if texts else None)
+
+
+def check_channels(path: Path, columns: Mapping[str, Sequence[Any]], channels: Sequence[str]) -> None:
+    """Raises UsageError if there is no channel, or if one has numbers that do not fit into float32."""
+    if not channels:
+        raise UsageError(f"{path} has no column of numbers except the time; its columns are {', '.join(columns)}")
     for name in channels:
         largest = max(abs(float(value)) for value in columns[name] if value not in (None, ""))
         if math.isfinite(largest) and largest > FLOAT32:
             raise UsageError(f"{path}: the column {name!r} has {largest:g}, which does not fit into float32; scale it")
-    if not channels:
-        raise UsageError(f"{path} has no column of numbers except the time; its columns are {', '.join(names)}")
-    used = {time, label, *channels}
-    unused = [name for name in names if name not in used]
-    step = interval or median_step(seconds)
-    return Found(columns, time, len(seconds), step, label, channels, unused, interval is not None, seconds)
 
 
 def times_in(path: Path, time: str) -> np.ndarray:
@@ -121,16 +138,6 @@ def table(path: Path, encoder: str | None = None) -> Start:
     every = int(np.clip(found.rows // 2000, 1, rows // 2))
     window, stride = rows * found.step, every * found.step
     samples = max(0, found.rows - rows) // every + 1
-    lines = [
-        f"{found.rows:,} rows, one every {duration(found.step)}; {len(found.channels)} channels in {len(streams)} "
-        "stream(s)",
-        *[
-            f"not used: {name!r}, in which not all values are numbers. Written as 0, 1, ..., it can be a channel, with "
-            "its number of values in `categories`"
-            for name in found.unused
-        ],
-        f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples",
-    ]
     target = max(streams, key=lambda name: streams[name][1])
     even = {"every": duration(found.step), "horizon": duration(plan.horizon * found.step)} if plan else {}
     dataset: dict[str, Any] = {
@@ -139,20 +146,7 @@ def table(path: Path, encoder: str | None = None) -> Start:
                     for name, (columns, _) in streams.items()},
     }  # fmt: skip
     if found.label:
-        counts = Counter(str(value) for value in found.columns[found.label] if value not in (None, ""))
         dataset["label"] = {"column": found.label, "at": "last"}
-        tasks, best, attention = classification(counts, found.label), "val/accuracy", "same_sample"
-        lines += [classes_line(counts), *advice(counts)]
-        question = f"What is the {found.label} in a window of measurements?"
-    elif plan:
-        tasks, best = {"next": {"use": "forecast", "target": f"{target}_future", "input": target}}, "val/loss"
-        attention, question = "same_sample", f"What are the next {plan.horizon} measurements?"
-        lines.append(
-            f"`chopmix forecast RUN --horizon {plan.horizon} --output next.csv --picture` forecasts from the last row"
-        )
-    else:
-        tasks, best = {"next": {"use": "next_item", "target": target, "at": target}}, "val/loss"
-        attention, question = "same_sample & causal", "What are the next measurements?"
     inputs = {
         name: {"use": "sensor", "channels": dict.fromkeys(columns),
                **(plan.options if plan and name == target else {"position": None})}
@@ -161,12 +155,51 @@ def table(path: Path, encoder: str | None = None) -> Start:
     most = found.most_rows(window)
     tokens = sum((rows // plan.token if plan and name == target else int(np.ceil(most * share))) + 1
                  for name, (_, share) in streams.items())  # fmt: skip
+    learned = learned_from(found, plan, target)
+    windows = f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples"
     return Start(
-        question=question, inputs=inputs, model=model_of(tokens + 1, samples, attention=attention), tasks=tasks,
-        data={"dataset": dataset, "split": {"val": SHARE, "test": SHARE}}, training=training_of(int(samples * 0.7)),
-        samples=samples, best=best, found=lines,
+        question=learned.question, inputs=inputs, tasks=learned.tasks, best=learned.best, samples=samples,
+        model=model_of(tokens + 1, samples, attention=learned.attention), training=training_of(int(samples * 0.7)),
+        data={"dataset": dataset, "split": {"val": SHARE, "test": SHARE}},
+        found=[*lines_about(found, len(streams)), windows, *learned.lines],
         comments={"data.split": "in the order of time, with a gap of one window"},
     )  # fmt: skip
+
+
+def lines_about(found: Found, streams: int) -> list[str]:
+    """Returns lines about the rows, channels and unused columns of a table."""
+    rows = f"{found.rows:,} rows, one every {duration(found.step)}"
+    reason = "in which not all values are numbers. Written as 0, 1, ..., it can be a channel"
+    return [
+        f"{rows}; {len(found.channels)} channels in {streams} stream(s)",
+        *(f"not used: {name!r}, {reason}, with its number of values in `categories`" for name in found.unused),
+    ]
+
+
+class Learned(NamedTuple):
+    """What a model learns from a table."""
+
+    question: str
+    tasks: dict[str, Any]
+    best: str
+    attention: str
+    lines: Sequence[str] = ()
+
+
+def learned_from(found: Found, plan: ForecastPlan | None, target: str) -> Learned:
+    """Returns the task for a table: a classification, a forecast of the stream `target`, or its next measurement."""
+    if found.label:
+        counts = Counter(str(value) for value in found.columns[found.label] if value not in (None, ""))
+        question = f"What is the {found.label} in a window of measurements?"
+        lines = [classes_line(counts), *advice(counts)]
+        return Learned(question, classification(counts, found.label), "val/accuracy", "same_sample", lines)
+    if plan:
+        tasks = {"next": {"use": "forecast", "target": f"{target}_future", "input": target}}
+        command = f"`chopmix forecast RUN --horizon {plan.horizon} --output next.csv --picture`"
+        question = f"What are the next {plan.horizon} measurements?"
+        return Learned(question, tasks, "val/loss", "same_sample", [f"{command} forecasts from the last row"])
+    tasks = {"next": {"use": "next_item", "target": target, "at": target}}
+    return Learned("What are the next measurements?", tasks, "val/loss", "same_sample & causal")
 
 
 @dataclass(frozen=True)
