@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .experiment.run import Run as Run
     from .experiment.settings.config import ConfigError as ConfigError
     from .files.errors import RunError as RunError
+    from .files.errors import UsageError as UsageError
     from .files.reading import DataError as DataError
     from .inference.evaluator import Evaluator as Evaluator
     from .inference.evaluator import Result as Result
@@ -60,7 +61,7 @@ _PUBLIC = {
     "data.base": ("Dataset", "Document"),
     "data.sample_dataset": ("SampleDataset",),
     "data.samples": ("Listed", "Samples"),
-    "files.errors": ("RunError",),
+    "files.errors": ("RunError", "UsageError"),
     "experiment.interface": ("evaluate", "generate", "load", "predict", "train"),
     "experiment.run": ("Run",),
     "experiment.settings.config": ("ConfigError",),

@@ -24,7 +24,7 @@ OPTIONS = (
     ("--steps", int, None, "N", "for models that refine drafts: the number of refinement steps"),
     ("--drafts", int, None, "N", "number of drafts; the draft that the model itself scores best is kept"),
     ("--order", str, None, "confidence|random", "the order in which masks are filled in"),
-    ("--given", str, None, "FILE", "for models that refine drafts: the file of an item to change in part"),
+    ("--item", str, None, "FILE", "for models that refine drafts: the file of an item to change in part"),
     ("--fill", str, None, "POSITIONS", "the positions to replace, counted from 0: 3,8:12"),
     ("--animate", str, None, "FILE.gif", "write the drafts as an animation"),
     ("--target", str, None, "NAME", "the input to generate (default: the first possible one without --input)"),

@@ -106,11 +106,9 @@ class SampleDataset(Dataset):
         the rule, or if a column of the rule does not exist."""
         if not division.folds and not {*division.splits[1:]} - {*self.provided}:
             own = " and ".join(self.provided)
-            raise DataError(f"data.split: dataset {self.name!r} has its own samples for {own}; remove data.split")
+            raise DataError(f"data.split: dataset {self.name!r} provides samples for {own}; remove data.split")
         if not division.folds and {"test"} <= {*division.splits} & {*self.provided}:
-            raise DataError(
-                f"data.split.test: dataset {self.name!r} has its own samples for test; remove data.split.test"
-            )
+            raise DataError(f"data.split.test: dataset {self.name!r} provides samples for test; remove data.split.test")
         dataset = copy(self.with_columns(division.columns, "data.split"))
         dataset.division = division
         dataset.kept = tuple(
@@ -147,7 +145,7 @@ class SampleDataset(Dataset):
         if not self.division:
             return []
         samples, numbers = self._division
-        lines = [f"data.split: {split} has its own samples" for split in self.kept]
+        lines = [f"data.split: {split} provides samples" for split in self.kept]
         lines += self.division.notices(samples, numbers)
         if "test" in numbers:
             lines = [f"data.split: {len(numbers['test']):,} samples for test, which training does not read", *lines]

@@ -108,7 +108,7 @@ def check_shards(output: Path, records: Mapping[Path, ShardRecord]) -> None:
         listed = ", ".join(f"{index}/{first.count}" for index in some[:LISTED]) + ", ..." * (len(some) > LISTED)
         raise RunError(f"the shards {listed} are missing")
     if len(records) != first.count:
-        raise RunError(f"there are {len(records)} files, but only {first.count} shards: a shard is given twice")
+        raise RunError(f"there are {len(records)} files, but only {first.count} shards: a shard is passed twice")
     total = sum(record.samples for record in records.values())
     for file, record in records.items():
         expected = len(range(record.index, total, first.count))

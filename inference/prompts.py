@@ -82,7 +82,7 @@ def generated_items(run: TrainedRun, name: str, prompts: Prompts, samples: Sampl
     task = run.tasks[name]
     text, count = run.choppers[task.target].kind == "text", len(samples) or len(prompts)
     if any(prompts) and not text:
-        hint = "; --given FILE --fill POSITIONS keeps a part of an item" if task.needs.refines else ""
+        hint = "; --item FILE --fill POSITIONS keeps a part of an item" if task.needs.refines else ""
         raise RunError(f"--prompt is for texts, but {task.target!r} is not a text{hint}")
     prompt = one_of(prompts) if len(samples) else None
     if any(prompts) and task.needs.refines:

@@ -198,21 +198,21 @@ def check_positions(positions: Iterable[int], length: int | None) -> None:
 
 
 def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict[str, Any]:
-    """Returns `{"draft": ids}`: the ids of the item in the file `--given`, with masks at the positions `--fill`.
+    """Returns `{"draft": ids}`: the ids of the item in the file `--item`, with masks at the positions `--fill`.
     Returns an empty dictionary if neither option is set. Raises UsageError if only one of the options is set, if items
     are texts, if the item cannot be read, or if `--fill` is not a list of positions inside the item."""
 
-    if options.given is None and options.fill is None:
+    if options.item is None and options.fill is None:
         return {}
-    if options.given is None or options.fill is None:
-        raise UsageError("--given FILE and --fill POSITIONS must be used together")
+    if options.item is None or options.fill is None:
+        raise UsageError("--item FILE and --fill POSITIONS must be used together")
     chopper, task = run.choppers[target], run.tasks[run.text_task((), target)[0]]
     if chopper.kind == "text":
-        raise UsageError("--given and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'")
+        raise UsageError("--item and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'")
     try:
-        ids = chopper.vocabulary.encode(chopper.decode(options.given))
+        ids = chopper.vocabulary.encode(chopper.decode(options.item))
     except (ValueError, OSError) as error:
-        raise UsageError(f"--given {options.given}: {error}") from error
+        raise UsageError(f"--item {options.item}: {error}") from error
     try:
         ranges = [[integer(end) for end in part.split(":")] for part in options.fill.split(",")]
         check_positions([limit for first, *last in ranges for limit in (first, *(end - 1 for end in last))], len(ids))

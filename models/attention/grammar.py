@@ -108,7 +108,7 @@ class _Parser:
         kind, value, position = self._peek()
         if value not in expected and kind not in expected:
             possible = " or ".join(repr(token) if not token.isalpha() else f"a {token}" for token in expected)
-            problem = "the expression ends where" if kind == "end" else f"found {value!r} where"
+            problem = "the expression ends where" if kind == "end" else f"{value!r} where"
             raise self._error(position, f"{problem} {possible} is expected")
         self.index += 1
         return value
@@ -119,7 +119,7 @@ class _Parser:
             raise ValueError(f"it has {count:,} operators; possible: up to {OPERATORS}")
         graph = self._expression()
         if self._peek()[0] != "end":
-            raise self._error(self._peek()[2], f"found {self._peek()[1]!r}, expected '&', '|' or the end")
+            raise self._error(self._peek()[2], f"{self._peek()[1]!r} instead of '&', '|' or the end")
         return graph
 
     def _expression(self) -> g.Graph:

@@ -112,13 +112,13 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
         ("writer", ["--force", "0:99"], "--force"),
         ("writer", ["--force", "16:3"], "position 16 is outside the item; positions are 0 to 15"),
         ("writer", ["--force", "0:3,-1:3"], "position -1 is outside the item"),
-        ("writer", ["--given", "x.png"], "--given: this run does not refine drafts"),
-        ("refiner", ["--given", "x.png"], "--given FILE and --fill POSITIONS must be used together"),
-        ("refiner", ["--given", "gone.png", "--fill", "3"], "--given gone.png"),
+        ("writer", ["--item", "x.png"], "--item: this run does not refine drafts"),
+        ("refiner", ["--item", "x.png"], "--item FILE and --fill POSITIONS must be used together"),
+        ("refiner", ["--item", "gone.png", "--fill", "3"], "--item gone.png"),
         (
             "refiner",
             ["--prompt", "seven"],
-            "--prompt is for texts, but 'image' is not a text; --given FILE --fill POSITIONS keeps a part",
+            "--prompt is for texts, but 'image' is not a text; --item FILE --fill POSITIONS keeps a part",
         ),
         ("writer", ["--force", "x"], "--force: 'x' is not an integer; write --forbid 3,7 and --force 0:3,1:7"),
         ("writer", ["--forbid", "red"], "--forbid: 'red' is not an integer; write --forbid 3,7"),
@@ -154,7 +154,7 @@ def test_a_part_of_a_picture_is_filled_in(runs, tmp_path, capsys):
     ids = [*range(16)]
     picture = tmp_path / "picture.png"
     picture.write_bytes(vocabulary.content(vocabulary.restore(ids), ".png"))
-    more = ["--given", str(picture), "--fill", "0,4:9"]
+    more = ["--item", str(picture), "--fill", "0,4:9"]
     assert generated(runs, "refiner", "--output", str(tmp_path / "x.png"), *more, "--count", "8", "--seed", "1") == 0
     chopper = load_run(runs / "refiner").choppers["image"]
     results = [vocabulary.encode(chopper.decode(str(tmp_path / f"x-{n}.png"))) for n in range(1, 9)]
@@ -172,7 +172,7 @@ def test_a_part_of_a_picture_is_filled_in(runs, tmp_path, capsys):
         ("x", "Write 3,8:12 for the positions 3, 8"),
     ):
         capsys.readouterr()
-        more = ["--given", str(picture), "--fill", places, "--output", str(tmp_path / "y.png")]
+        more = ["--item", str(picture), "--fill", places, "--output", str(tmp_path / "y.png")]
         assert generated(runs, "refiner", *more) == 2 and message in capsys.readouterr().err
 
 
@@ -184,9 +184,9 @@ def test_drafts_are_animated(runs, tmp_path):
 
 
 def test_a_draft_of_a_text_is_a_prompt_with_masks(runs, capsys):
-    more = ["--target", "words", "--given", "x.txt", "--fill", "0"]
+    more = ["--target", "words", "--item", "x.txt", "--fill", "0"]
     assert main(["generate", str(runs / "namer"), *more]) == 2
-    message = "--given and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'"
+    message = "--item and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'"
     assert message in capsys.readouterr().err
 
 

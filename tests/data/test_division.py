@@ -152,7 +152,7 @@ def test_data_sets_of_files_are_divided(tmp_path):
     with pytest.raises(DataError, match="has no column 'age'; possible: label, key, speaker|possible: label, speaker"):
         manifest.divided(Division(group="age"))
     with_val = Manifest(train=str(tmp_path / "m.csv"), val=str(tmp_path / "m.csv"), columns=["label"])
-    with pytest.raises(DataError, match="'manifest' has its own samples for val; remove data.split"):
+    with pytest.raises(DataError, match="'manifest' provides samples for val; remove data.split"):
         with_val.divided(Division())
     assert len(with_val.divided(Division(folds=4)).opened("val")) == 10  # of both files
 
@@ -173,13 +173,13 @@ def test_splits_that_a_data_set_does_not_provide_are_divided(tmp_path):
 
     assert sizes([], val=0.2, test=0.1)[0] == {"train": 14, "val": 4, "test": 2}
     counts, notices = sizes(["test"], val=0.2, stratify="label")
-    assert counts == {"train": 16, "val": 4, "test": 8} and "data.split: test has its own samples" in notices
+    assert counts == {"train": 16, "val": 4, "test": 8} and "data.split: test provides samples" in notices
     assert sizes(["val"], test=0.1)[0] == {"train": 18, "val": 6, "test": 2}
-    assert sizes(["test"], folds=4) == ({"train": 15, "val": 5, "test": 8}, ["data.split: test has its own samples"])
+    assert sizes(["test"], folds=4) == ({"train": 15, "val": 5, "test": 8}, ["data.split: test provides samples"])
     for provided, options, message in (
-        (["val"], {}, "has its own samples for val; remove data.split"),
-        (["val", "test"], {"test": 0.1}, "has its own samples for val and test; remove data.split"),
-        (["test"], {"test": 0.1}, "data.split.test: dataset 'manifest' has its own samples for test"),
+        (["val"], {}, "provides samples for val; remove data.split"),
+        (["val", "test"], {"test": 0.1}, "provides samples for val and test; remove data.split"),
+        (["test"], {"test": 0.1}, "data.split.test: dataset 'manifest' provides samples for test"),
     ):
         with pytest.raises(DataError, match=message):
             sizes(provided, **options)

@@ -229,7 +229,7 @@ def test_shards_that_do_not_belong_together_are_refused(here, capsys):
     shutil.copy("p2.csv", "p3.csv")
     shutil.copy(record_file(Path("p2.csv")), record_file(Path("p3.csv")))
     assert refused("p0.csv", "p1.csv", "p2.csv", "p3.csv")[1] == (
-        "there are 4 files, but only 3 shards: a shard is given twice\n"
+        "there are 4 files, but only 3 shards: a shard is passed twice\n"
     )
     record = json.loads(record_file(Path("p1.csv")).read_text())
     for name, value in (("weights", "other"), ("data", "elsewhere"), ("count", 4), ("samples", 9)):

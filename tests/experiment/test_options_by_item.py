@@ -15,8 +15,11 @@ def run():
     return load_run("quickstart")
 
 
+for_data = given(st.data())
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.data())
+@for_data
 def test_answers_of_a_list_are_those_of_separate_calls(run, data):
     """An integer seed with a list of temperatures ended in "'int' object is not iterable"."""
     samples = data.draw(st.lists(st.sampled_from(GOOD + WRONG), min_size=1, max_size=5))
@@ -42,7 +45,7 @@ def test_answers_of_a_list_are_those_of_separate_calls(run, data):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.data())
+@for_data
 def test_texts_of_prompts_are_those_of_separate_calls(trained_once, data):
     run = load_run(trained_once / "runs" / "tiny")
     prompts = data.draw(st.lists(st.sampled_from(["chop", "mix", None]), min_size=1, max_size=4))

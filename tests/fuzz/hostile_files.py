@@ -22,7 +22,7 @@ READ_BY_METAVAR = {"RUN": "run", "CONFIG": "configuration", "DATA": "data", "SHA
 """The kind of file that an argument reads, by its metavar."""
 READ_BY_NAME = {
     ("import", "directory"): "model directory", ("transcribe", "files"): "sound", ("generate", "--prompts"): "text",
-    ("generate", "--given"): "item", ("generate", "--grammar"): "grammar", ("explain", "word"): "configuration",
+    ("generate", "--item"): "item", ("generate", "--grammar"): "grammar", ("explain", "word"): "configuration",
     ("record", "--policy"): "run", ("predict", "--input"): "item", ("embed", "--input"): "item",
     ("generate", "--input"): "item", ("inspect", "--input"): "item",
 }  # fmt: skip

@@ -109,7 +109,7 @@ USES: dict[str, list[tuple[str, ...]]] = {
     "in_context": [("in_context", "run", "--functions", "4"), ("train", "run", "training.steps=3"), ("inspect", "run")],
     "refines": [
         ("generate", "run", "--input", "note=chop", "--target", "image", "--output", "x.png", "--steps", "2"),
-        ("generate", "run", "--target", "image", "--given", "../data/image-0.png", "--fill", "3:6", "--output",
+        ("generate", "run", "--target", "image", "--item", "../data/image-0.png", "--fill", "3:6", "--output",
          "y.png"),
         ("evaluate", "run", "--subsets"), ("predict", "run", *PICTURE),
     ],

@@ -381,7 +381,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--steps": few,
         "--drafts": few,
         "--order": texts,
-        "--given": files,
+        "--item": files,
         "--fill": texts,
         "--animate": outs,
         "--target": texts,

@@ -102,7 +102,10 @@ def test_a_mask_has_a_row_for_every_query():
     assert dense_mask(FROM_IMAGE, queries, keys, self_attention=False).shape == (1, 3, 2)
 
 
-@given(graphs(), tokens())
+for_graphs_and_tokens = given(graphs(), tokens())
+
+
+@for_graphs_and_tokens
 def test_no_token_reads_padding_or_another_sample_and_every_token_reads_itself(graph, drawn):
     mask, (_, n) = dense_mask(graph, drawn, drawn), drawn.shape
     assert not (mask & (drawn.sample[:, :, None] != drawn.sample[:, None])).any()
@@ -140,7 +143,7 @@ def later(drawn: Tokens) -> torch.Tensor:
     return order[:, None] > order[:, :, None]
 
 
-@given(graphs(), tokens())
+@for_graphs_and_tokens
 def test_a_causal_graph_has_no_edge_to_a_later_token(graph, drawn):
     if graph.is_causal():
         assert not (dense_mask(graph, drawn, drawn) & later(drawn)).any()
@@ -297,7 +300,7 @@ def test_different_graphs_are_not_equal():
     assert len({Window(3), Window(3.0)}) == 1
 
 
-@given(graphs(), tokens())
+@for_graphs_and_tokens
 def test_a_graph_and_its_negation_together_have_every_edge_of_a_sample_once(graph, drawn):
     mask, other = (dense_mask(each, drawn, drawn, self_attention=False) for each in (graph, ~graph))
     same = (drawn.sample[:, :, None] == drawn.sample[:, None]) & (drawn.sample != 0)[:, None]

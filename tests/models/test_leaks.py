@@ -37,7 +37,10 @@ def batches(draw) -> Batch:
     return batch_of(drawn, [p for p, _ in same_row], [h for _, h in same_row])
 
 
-@given(st.lists(graphs(), min_size=1, max_size=3), batches())
+for_layers_and_batches = given(st.lists(graphs(), min_size=1, max_size=3), batches())
+
+
+@for_layers_and_batches
 def test_the_check_raises_exactly_where_the_search_finds_a_leak(layers, batch):
     """Twice: a batch that is safe is not searched again; a batch with a leak raises again."""
     bad, check = leaks(batch, layers)["task"], LeakCheck()
@@ -49,7 +52,7 @@ def test_the_check_raises_exactly_where_the_search_finds_a_leak(layers, batch):
             check.check(batch, layers)
 
 
-@given(st.lists(graphs(), min_size=1, max_size=3), batches())
+@for_layers_and_batches
 def test_targets_that_are_proven_by_the_form_of_the_graph_do_not_leak(layers, batch):
     drawn, targets = batch.main.tokens, batch.targets["task"]
     places, carriers = carried(drawn, targets)
@@ -81,7 +84,7 @@ def test_the_error_names_the_positions_of_a_leak_in_the_row():
         LeakCheck().check(batch_of(laid_out([[1, 1, 2, 2, 2]]), [3], [4]), [Causal() | Edges(((2, 1),), "slots")])
 
 
-@given(st.lists(graphs(), min_size=1, max_size=3), batches())
+@for_layers_and_batches
 def test_an_input_is_unused_if_no_supervised_slot_reaches_its_tokens(layers, batch):
     drawn = batch.main.tokens.select(slice(4))
     rows, n = drawn.shape

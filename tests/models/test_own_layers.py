@@ -78,7 +78,10 @@ def copied_per_group(weights: dict[str, torch.Tensor], layers: list[str]) -> dic
     return weights_per_group
 
 
-@given(SOME)
+for_some = given(SOME)
+
+
+@for_some
 @settings(max_examples=20, deadline=None)
 def test_groups_with_equal_weights_equal_common_layers(layers):
     """A core whose groups have the same weights gives the output of a core with common layers."""
@@ -90,7 +93,7 @@ def test_groups_with_equal_weights_equal_common_layers(layers):
     assert torch.allclose(one(x, tokens), several(x, tokens), atol=1e-5)
 
 
-@given(SOME)
+@for_some
 @settings(max_examples=20, deadline=None)
 def test_the_layers_of_one_group_do_not_change_the_tokens_of_another(layers):
     """Tokens of one group are computed by the layers of this group and the common layers."""

@@ -254,7 +254,9 @@ def test_names_and_vocabularies_are_checked():
         make_encoding("charcters", None, lambda: ())
     with pytest.raises(ValueError, match="bpe needs vocabulary"):
         make_encoding("bpe", None, lambda: SAMPLE)
-    with pytest.raises(ValueError, match="vocabulary: 100 is for encoding: bpe or numbers only; 'gpt2' has its own"):
+    with pytest.raises(
+        ValueError, match="vocabulary: 100 is for encoding: bpe or numbers only; 'gpt2' has a fixed one"
+    ):
         make_encoding("gpt2", 100, lambda: ())
     with pytest.raises(ValueError, match="vocabulary: 256 is too small"):
         make_encoding("bpe", 256, lambda: SAMPLE)

@@ -31,7 +31,10 @@ KINDS = st.builds(
 )  # fmt: skip
 
 
-@given(vocabulary=KINDS, data=st.data())
+for_vocabularies = given(vocabulary=KINDS, data=st.data())
+
+
+@for_vocabularies
 def test_every_score_is_restored_from_its_ids(vocabulary, data):
     score = data.draw(scores(vocabulary))
     ids = vocabulary.encode(score)
@@ -42,7 +45,7 @@ def test_every_score_is_restored_from_its_ids(vocabulary, data):
         assert vocabulary.restore(ids[:-1]).equal(score[:-1])
 
 
-@given(vocabulary=KINDS, data=st.data())
+@for_vocabularies
 def test_the_ids_of_a_score_are_allowed_at_every_step(vocabulary, data):
     ids, rule = vocabulary.encode(data.draw(scores(vocabulary))), vocabulary.well_formed
     for place, id in enumerate([*ids, vocabulary.end]):

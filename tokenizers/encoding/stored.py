@@ -29,7 +29,7 @@ def make_encoding(
     if name in ("bpe", "numbers"):
         return _sized_encoding(name, vocabulary, texts)
     if vocabulary is not None:
-        raise ValueError(f"vocabulary: {vocabulary} is for encoding: bpe or numbers only; {name!r} has its own")
+        raise ValueError(f"vocabulary: {vocabulary} is for encoding: bpe or numbers only; {name!r} has a fixed one")
     if name == "bytes":
         return ByteEncoding()
     if name == "characters":

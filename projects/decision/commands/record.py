@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
         reason = "a run plays all episodes in one process" if loaded else "at least one process is needed"
         raise UsageError(f"--workers {options.workers}: {reason}")
     if loaded is not None and any(noise):
-        raise UsageError(f"--noise is for scripts; {policy} is a run, which samples its own actions")
+        raise UsageError(f"--noise is for scripts; {policy} is a run, which samples the actions itself")
     play = None
     if loaded is not None:
         play, settings = player(options, loaded, settings)

@@ -276,7 +276,7 @@ def test_a_run_plays_without_its_data(tmp_path, monkeypatch, capsys):
 def test_bad_options_of_record_are_reported(run, tmp_path, capsys):
     for more, message in (
         (["--policy", "script", "--target", "3"], "--target needs a run as --policy; 'script' is not the"),
-        (["--policy", str(run), "--noise", "0", "1"], "is a run, which samples its own actions"),
+        (["--policy", str(run), "--noise", "0", "1"], "is a run, which samples the actions itself"),
         (["--policy", str(run), "--workers", "2"], "a run plays all episodes in one process"),
         (["--workers", "0"], "--workers 0: at least one process is needed"),
         (["--policy", "skript"], "policy 'skript': possible are random, script, bot"),
