@@ -142,8 +142,9 @@ class SampleDataset(Dataset):
 
     def notices(self) -> list[str]:
         """Returns sentences about the splits that the user should read before training."""
-        if not self.division:
-            return []
+        return self._notices() if self.division else []
+
+    def _notices(self) -> list[str]:
         samples, numbers = self._division
         lines = [f"data.split: {split} provides samples" for split in self.kept]
         lines += self.division.notices(samples, numbers)

@@ -301,12 +301,17 @@ def open_samples(
     # Training samples are checked by `fit` and when they are read.
     for task in tasks.values() if split != "train" else ():
         for column, check in task.needs.columns.items():
-            for number, value in samples.numbered(column):
-                try:
-                    check(value)
-                except DataError as error:
-                    opened_split.skipped.note(IsBad(number, str(error)))
+            note_bad_values(opened_split, column, check)
     return opened_split
+
+
+def note_bad_values(split: SampleSplit, column: str, check: Callable[[Any], Any]) -> None:
+    """Mark the samples as bad whose value in a column a task rejects."""
+    for number, value in split.samples.numbered(column):
+        try:
+            check(value)
+        except DataError as error:
+            split.skipped.note(IsBad(number, str(error)))
 
 
 def read_samples(
@@ -350,6 +355,14 @@ def open_split(
     read, or if a text corpus is used with inputs other than exactly one text."""
     if dataset.holds_samples:
         return open_samples(config, dataset, split, choppers, tasks, say)
+    return open_corpus(config, dataset, split, choppers, tasks, progress)
+
+
+def open_corpus(
+    config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
+    progress: bool,
+) -> StreamSplit:  # fmt: skip
+    """Returns one split of a text corpus; see `open_split`."""
     data_choppers = {name: chopper for name, chopper in choppers.items() if name not in config.wiring.made}
     if len(data_choppers) != 1 or next(iter(data_choppers.values())).vocabulary is None:
         inputs = ", ".join(data_choppers)

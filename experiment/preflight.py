@@ -163,7 +163,8 @@ def sample_lines(
             if not balance and (text := task.imbalance(values["train"])):
                 advice = f"consider tasks.{task_name}.class_weights: balanced, or data.balance: {column}"
                 lines.append(f"tasks.{task_name}: {text}; {advice}")
-    return lines + list(overlap_lines(train, val, columns))
+    has_numbers = any(chopper.numbers for chopper in train.choppers.values())
+    return lines + list(overlap_lines(train, val, columns) if has_numbers else ())
 
 
 def corpus_lines(name: str, train: Split, val: Split) -> Iterator[str]:
@@ -222,9 +223,8 @@ def overlap_lines(train: Split, val: Split, columns: Mapping[str, str]) -> Itera
     train_numbers = spread_numbers(len(train.samples), COMPARED_TRAIN)
     common: dict[str, set[int]] = {}
     distinct: set[int] = set()
-    for name, chopper in train.choppers.items():
-        if not chopper.numbers:
-            continue
+    for name in [name for name, chopper in train.choppers.items() if chopper.numbers]:
+        chopper = train.choppers[name]
         val_runs = [runs_in(chopper, val.samples, columns[name], number) for number in val_numbers]
         owners: dict[bytes, list[int]] = {}
         for index, runs in enumerate(val_runs):

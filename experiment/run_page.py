@@ -194,22 +194,29 @@ def csv_table(file: Path) -> str:
     return f"<details><summary>{escaped(file.name)}{more}</summary>{table(rows[0], cells)}</details>"
 
 
+def text_section(run: Run) -> list[str]:
+    """Returns a text that a run on a text corpus generates."""
+    text = written(run)
+    note = f"<p class=soft>Temperature 0.8, the 200 most likely tokens, seed {SEED}, without a prompt.</p>"
+    return [section("A generated text", note, f"<pre>{escaped(text)}</pre>", anchor="samples")] if text else []
+
+
+def generated_parts(run: Run, split: SampleSplit) -> list[str]:
+    """Returns a table of generated items that are not texts."""
+    with run.arithmetic():
+        most = run.config.evaluation.sample_tokens or 1
+        rows = generated_rows(run, split, seed=SEED, most=most, count=SAMPLES)
+    cells = [[cell_html(cell, "pixels") for cell in row] for row in rows]
+    return [f"<p class=soft>Generated with seed {SEED}.</p>", table([], cells)]
+
+
 def sample_section(run: Run) -> list[str]:
     """Returns samples of the validation split: their inputs, and what the run predicts or generates next to the true
     values. For a text corpus: a generated text."""
     split = run.open("val")
     if not split.answerable:
-        text = written(run)
-        note = f"<p class=soft>Temperature 0.8, the 200 most likely tokens, seed {SEED}, without a prompt.</p>"
-        return [section("A generated text", note, f"<pre>{escaped(text)}</pre>", anchor="samples")] if text else []
-    parts = []
-    if any(map(draws, run.tasks.values())):
-        with run.arithmetic():
-            most = run.config.evaluation.sample_tokens or 1
-            rows = generated_rows(run, split, seed=SEED, most=most, count=SAMPLES)
-        cells = [[cell_html(cell, "pixels") for cell in row] for row in rows]
-        parts.append(f"<p class=soft>Generated with seed {SEED}.</p>")
-        parts.append(table([], cells))
+        return text_section(run)
+    parts = generated_parts(run, split) if any(map(draws, run.tasks.values())) else []
     others = {name: task for name, task in run.tasks.items() if not draws(task)}
     if others:
         parts += [f"<div class=samples>{''.join(predicted(run, split, others))}</div>"]

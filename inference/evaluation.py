@@ -207,13 +207,17 @@ class Share:
             if is_scored(task, split):
                 tally.pairs = generated_share(trained, name, split, chosen, self.inputs, max(self.rows, 64))
             if task.needs.refines:
-                chained = spread(indices, min(len(chosen), CHAINS))
-                ((_, targets, inputs),) = passes(trained.tasks, [name], self.inputs)
-                predicting = split if targets is None else split.predicting(targets)
-                for source, source_indices in split.by_source().items():
-                    numbers = {index.number for index in source_indices}
-                    of_source = [index for index in chained if index.number in numbers]
-                    tally.sums[source] |= chain_share(trained, name, predicting, of_source, inputs)
+                self.add_chain(name, spread(indices, min(len(chosen), CHAINS)))
+
+    def add_chain(self, name: str, indices: Sequence[SampleIndex]) -> None:
+        """Adds the loss of items of a task that refines drafts, predicted from left to right."""
+        trained, split = self.trained, self.split
+        ((_, targets, inputs),) = passes(trained.tasks, [name], self.inputs)
+        predicting = split if targets is None else split.predicting(targets)
+        for source, source_indices in split.by_source().items():
+            numbers = {index.number for index in source_indices}
+            of_source = [index for index in indices if index.number in numbers]
+            self.tallies[name].sums[source] |= chain_share(trained, name, predicting, of_source, inputs)
 
 
 def in_all_processes(processes: Processes, compute: Callable[[], Any]) -> Any:

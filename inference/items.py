@@ -33,6 +33,13 @@ def generate_items(
     task = trained.tasks[name]
     if not task.needs.refines:
         return write(generation, name)
+    return refine_items(generation, name)
+
+
+def refine_items(generation: Generation, name: str) -> dict[int, list[int]]:
+    """Refines an item for each sample with the task `name`, after the items through which it is refined."""
+    trained, split, how, inputs = generation.trained, generation.split, generation.how, generation.inputs
+    task = trained.tasks[name]
     others = {input for input in (split.choppers if inputs is None else inputs) if input != task.target}
     generation = replace(generation, inputs=others)
     first: dict[str, Callable[[int], Any]] = {}

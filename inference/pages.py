@@ -158,17 +158,21 @@ def media_cell(name: str, value: Any) -> Cell | None:
             array = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] in (1, 3) else array
             is_picture = array.dtype == np.uint8 and array.ndim in (2, 3) and array.shape[2:] in ((), (1,), (3,))
             return picture_cell(name, Image.fromarray(array.squeeze())) if is_picture else None
-        if isinstance(value, Image.Image):
-            return picture_cell(name, value)
-        content_bytes = read_bytes(value) if isinstance(value, Path) else value
-        if not isinstance(content_bytes, bytes):
-            return None
-        if ending := next((ending for start, ending in STARTS.items() if content_bytes.startswith(start)), ""):
-            return sound_cell(name, content_bytes, ending)
-        with Image.open(io.BytesIO(content_bytes)) as picture:
-            return picture_cell(name, picture)
+        return picture_cell(name, value) if isinstance(value, Image.Image) else file_cell(name, value)
     except (ValueError, OSError, TypeError, RuntimeError, SyntaxError, Image.DecompressionBombError):
         return None
+
+
+def file_cell(name: str, value: Any) -> Cell | None:
+    """Returns a cell for the path or the content of a picture or a sound; None for any other value. Raises an error of
+    the decoder if it cannot be read."""
+    content_bytes = read_bytes(value) if isinstance(value, Path) else value
+    if not isinstance(content_bytes, bytes):
+        return None
+    if ending := next((ending for start, ending in STARTS.items() if content_bytes.startswith(start)), ""):
+        return sound_cell(name, content_bytes, ending)
+    with Image.open(io.BytesIO(content_bytes)) as picture:
+        return picture_cell(name, picture)
 
 
 def picture_cell(name: str, picture: Image.Image) -> Cell:

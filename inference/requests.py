@@ -123,8 +123,8 @@ def check_samples(run: TrainedRun, names: Collection[str], tasks: Collection[str
     """Raises RunError if one of the names in samples is no input of the run, or an input that none of these tasks
     reads."""
     inputs = readable(run, tasks)
-    if unread := [name for name in names if name not in inputs]:
-        raise not_read(run, unread[0], inputs, [run.tasks[name].target for name in tasks])
+    if unknown := [name for name in names if name not in inputs]:
+        raise not_read(run, unknown[0], inputs, [run.tasks[name].target for name in tasks])
 
 
 def not_read(run: TrainedRun, name: str, inputs: Sequence[str], targets: Sequence[str]) -> RunError:

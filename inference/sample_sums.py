@@ -267,6 +267,11 @@ def rows_in(tensors: Mapping[str, Tensor], name: str) -> Any:
     """Returns the sums by sample with this name, an array or a sparse matrix."""
     if name in tensors:
         return tensors[name].to(torch.float64).numpy()
+    return sparse_rows(tensors, name)
+
+
+def sparse_rows(tensors: Mapping[str, Tensor], name: str) -> Any:
+    """Returns a sparse matrix. Raises an exception if its parts do not fit together."""
     data, indices, indptr, shape = (tensors[f"{name}.{end}"].numpy() for end in ("data", "indices", "indptr", "shape"))
     if len(shape) != 2 or not 0 <= shape[1] <= WIDEST:
         raise ValueError(f"{name} has the shape {shape.tolist()}")

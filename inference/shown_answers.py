@@ -82,21 +82,31 @@ def answer_cell(name: str, answer: Mapping[str, Any], true: Any) -> Cell | None:
     same form, None if it is unknown. Returns None for every other answer, and for fewer than three numbers."""
     values = answer.get("values")
     if isinstance(values, Mapping) and values and all(isinstance(row, Sequence) for row in values.values()):
-        channels = list(values)[:PANELS]
-        known = true if isinstance(true, Mapping) else {}
-
-        def draw_forecast(canvas: Any) -> None:
-            for panel, channel in zip(panels(canvas, len(channels), 1.3), channels):
-                levels = [*answer.get("quantiles", {}).get(channel, {}).items()]
-                draw_curves(panel, values[channel], known.get(channel), levels)
-                panel.set(ylabel=channel)
-            panel.set(xlabel="steps ahead")
-
-        return Cell(name, drawing=drawing(draw_forecast, (3.6, 1.8)), is_plot=True)
+        return forecast_cell(name, answer, true)
     names = list(values) if isinstance(values, Mapping) else None
     numbers = list(values.values()) if isinstance(values, Mapping) else values
     if not isinstance(numbers, Sequence) or isinstance(numbers, str) or len(numbers) < 3:
         return None
+    return numbers_cell(name, numbers, names, true)
+
+
+def forecast_cell(name: str, answer: Mapping[str, Any], true: Any) -> Cell:
+    """Returns the curves of a forecast, each channel in a panel of its own."""
+    values, known = answer["values"], true if isinstance(true, Mapping) else {}
+    channels = list(values)[:PANELS]
+
+    def draw_forecast(canvas: Any) -> None:
+        for panel, channel in zip(panels(canvas, len(channels), 1.3), channels):
+            levels = [*answer.get("quantiles", {}).get(channel, {}).items()]
+            draw_curves(panel, values[channel], known.get(channel), levels)
+            panel.set(ylabel=channel)
+        panel.set(xlabel="steps ahead")
+
+    return Cell(name, drawing=drawing(draw_forecast, (3.6, 1.8)), is_plot=True)
+
+
+def numbers_cell(name: str, numbers: Sequence[float], names: Sequence[str] | None, true: Any) -> Cell:
+    """Returns the curve of several numbers."""
 
     def draw_numbers(canvas: Any) -> None:
         draw_curves(canvas, numbers, true if isinstance(true, Sequence) else None, [])

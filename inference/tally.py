@@ -206,19 +206,27 @@ def metrics_of_items(
     items, references = [pair.item for pair in pairs], [pair.true for pair in pairs]
     metrics = {key: metric.of_texts(items, references) for key, metric in task.metrics.items() if metric.of_texts}
     measured_on = dict.fromkeys(metrics, len(pairs))
-    for judge_name, judge in task.judges.items():
-        scores = judge.judge(pairs, task.choppers[task.target].vocabulary)
-        if not isinstance(scores, Mapping) or not scores.keys() <= judge.figures.keys():
-            returned = sorted(scores) if isinstance(scores, Mapping) else described(scores)
-            raise ContractError(
-                f"tasks.{task.target}.metrics.{judge_name}: {type(judge).__name__}.judge returned {returned}; "
-                f"expected: numbers by the names of its figures, {list(judge.figures)}"
-            )
-        counts = judge.counts(scores, len(pairs))
-        for suffix, value in scores.items():
-            metrics[judge_name + suffix] = value
-            measured_on[judge_name + suffix] = counts.get(suffix, len(pairs))
+    for judge_name in task.judges:
+        scores, counts = scores_of(judge_name, task, pairs)
+        metrics |= {judge_name + suffix: value for suffix, value in scores.items()}
+        measured_on |= {judge_name + suffix: counts.get(suffix, len(pairs)) for suffix in scores}
     return metrics, measured_on
+
+
+def scores_of(
+    name: str, task: Task, pairs: Sequence[Generated]
+) -> tuple[Mapping[str, float], Mapping[str, int]]:  # fmt: skip
+    """Returns (the figures of a judge, the number of items on which each is measured) by the end of their names. Raises
+    ContractError if the judge does not return numbers by the names of its figures."""
+    judge = task.judges[name]
+    scores = judge.judge(pairs, task.choppers[task.target].vocabulary)
+    if not isinstance(scores, Mapping) or not scores.keys() <= judge.figures.keys():
+        returned = sorted(scores) if isinstance(scores, Mapping) else described(scores)
+        raise ContractError(
+            f"tasks.{task.target}.metrics.{name}: {type(judge).__name__}.judge returned {returned}; expected: numbers "
+            f"by the names of its figures, {list(judge.figures)}"
+        )
+    return scores, judge.counts(scores, len(pairs))
 
 
 def recognises_texts(task: Task) -> bool:

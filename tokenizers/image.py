@@ -191,6 +191,9 @@ class ImageChopper(Chopper):
         `interpolation`."""
         if item.shape[-2:] == (height, width) and self.crop == 1:
             return item
+        return self._fitted(item, height, width)
+
+    def _fitted(self, item: Image, height: int, width: int) -> Tensor:
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as transform
 
