@@ -14,7 +14,7 @@ HELP = "forecast the steps after the last row of a table: JSON lines, CSV or par
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
     command.add_argument(
-        "--data", metavar="FILE", help="another table (.csv or .parquet; default: that of the training)"
+        "--data", metavar="DATA", help="another table (.csv or .parquet; default: that of the training)"
     )
     command.add_argument(
         "--horizon", type=int, metavar="N", help="the number of steps (default: all that the run predicts)"

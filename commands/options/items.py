@@ -236,7 +236,7 @@ def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
     settings = {"steps": options.steps, "drafts": options.drafts, "order": options.order}
     settings = {name: value for name, value in settings.items() if value is not None}
     if not task.needs.refines:
-        for flag in [*(flag for flag in ("animate", "given", "fill") if getattr(options, flag) is not None), *settings]:
+        for flag in [*(flag for flag in ("animate", "item", "fill") if getattr(options, flag) is not None), *settings]:
             raise UsageError(f"--{flag}: this run does not refine drafts")
         return {}
     if refused := [flag for flag in ("grammar", "forbid", "force") if getattr(options, flag) is not None]:

@@ -14,7 +14,7 @@ from chopmix.data.fingerprint import file_fingerprint
 from chopmix.experiment.embed import atomic_file
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.config import load_config
-from chopmix.files.errors import RunError
+from chopmix.files.errors import RunError, UsageError
 from chopmix.files.printing import json_line, printable
 from chopmix.files.reading import DataError, read_lines
 from chopmix.files.writing import make_folder
@@ -241,7 +241,7 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(messages, tmp_p
     assert json.loads((tmp_path / "evaluations.jsonl").read_text())["val/loss"] == 1.0
     assert target.read_text() == "precious"
     (folder / "report").symlink_to(tmp_path)
-    with pytest.raises(RunError, match="report is a link; name another folder: --report DIR"):
+    with pytest.raises(UsageError, match="report is a link; name another folder: --report DIR"):
         folder_of("", folder)
 
 

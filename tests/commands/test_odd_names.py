@@ -66,6 +66,7 @@ COMMANDS = {
     "evaluate --report": ["evaluate", "shades-NAME", "--report", "NEW", "--output", "NEW.jsonl"],
     "predict --data": ["predict", "shades-NAME", "--data", "classes", "--output", "NEW.csv", "--shard", "0/1"],
     "merge": ["merge", "NEW-merged.csv", "NEW.csv"],
+    "forecast": ["forecast", "shades-NAME"],
     "compare": ["compare", "shades-NAME", "texts-NAME", "shades"],
     "embed": ["embed", "shades-NAME", "--input", "image=classes/dark/0.png", "--output", "NEW.npy"],
     "inspect": ["inspect", "texts-NAME"],

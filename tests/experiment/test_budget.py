@@ -9,7 +9,7 @@ import pytest
 import torch
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.experiment import train as budget
+from chopmix.experiment import steps as budget
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.steps import Budget
 from chopmix.experiment.train import train

@@ -25,7 +25,7 @@ from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import fit, introduce, resume, train
-from chopmix.files.errors import RunError
+from chopmix.files.errors import RunError, UsageError
 from chopmix.files.reading import DataError
 from chopmix.inference.evaluators import attribution
 from chopmix.inference.evaluators.attribution import Attribution, best_guess, entropy, subset_table, table
@@ -330,7 +330,7 @@ def test_input_pairs_make_samples(mixed, tmp_path, monkeypatch, capsys):
             f"--input image={tmp_path}: {tmp_path} is a folder. Pass its files: --input 'image={tmp_path}",
         ),
     ):
-        with pytest.raises(RunError, match=message):
+        with pytest.raises(UsageError, match=message):
             parse_samples(pairs, run)
 
 

@@ -428,6 +428,14 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--json": outs,
         **READING,
     },
+    "forecast": {
+        "--data": datasets,
+        "--horizon": numbers,
+        "--picture": outs,
+        "--output": outs,
+        "--overwrite": None,
+        **READING,
+    },
     "record": {
         "--policy": texts,
         "--episodes": few,

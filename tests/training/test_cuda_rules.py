@@ -173,7 +173,7 @@ COPIES = {
 """Files that copy something to the GPU during a step or an evaluation and wait for the copy, and what they copy."""
 
 READS = {
-    "inference/evaluation.py": "the sums of a whole split",
+    "inference/tally.py": "the sums of a whole split",
     "tasks/classification.py": "which samples have a label, once a batch",
     "tasks/ctc.py": "the scores of a batch, to decode texts",
     "models/generation/sampling.py": "every generated token",

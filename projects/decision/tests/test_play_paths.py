@@ -28,5 +28,5 @@ def test_the_path_to_the_first_action_is_short(run):
     """Also, the data set, which names the environment, is constructed only once."""
     pytest.importorskip("gymnasium")
     paths = entered(lambda: next(episodes_of(run, Playing(), 10.0, [0])), until="Player._actions")
-    assert len(paths.files) <= 36 and len(paths.moves) <= 36
+    assert len(paths.functions) <= 36
     assert paths.calls["Episodes.__init__"] == 1
