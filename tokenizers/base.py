@@ -127,6 +127,13 @@ class Preprocessor:
         cannot be used with `causal(seconds)`."""
         return False
 
+    @classmethod
+    def problems(cls, options: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yields the problems of the options of an input in a YAML as (keys, message), for example
+        `(("encoding",), "bpe needs 'vocabulary'")`. `options` also contains those of the tokenizer. The default yields
+        nothing."""
+        yield from ()
+
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
         """Returns the chopper, including the values that are learned from the training data (a vocabulary, a mean and
         std).

@@ -63,6 +63,12 @@ class ImageChopper(Chopper):
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     most_tokens: int = 256
 
+    @classmethod
+    def problems(cls, options):
+        if options.get("augment") and options["size"] is None:
+            message = "operates on batches of images of one shape: set 'size' too"
+            yield ("augment",), f"{message} ('fit_size: pad' keeps the aspect ratio)"
+
     def __post_init__(self):
         if self.patch_size < 1 or self.most_tokens < 1:
             raise ValueError("patch_size and most_tokens must be at least 1")

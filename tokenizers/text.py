@@ -12,9 +12,22 @@ from typing import Any, ClassVar
 from .base import Example, Preprocessor, Role, readable
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.base import Encoding
-from .encoding.byte_pairs import Extended
+from .encoding.byte_pairs import Extended, known_name
 from .encoding.stored import load_encoding, make_encoding
 from .media.summaries import span
+
+SIZED = ("bpe", "numbers")
+"""The encodings whose number of ids the YAML sets."""
+
+
+def vocabulary_problem(encoding: str, vocabulary: int | None) -> tuple[tuple[str, ...], str]:
+    """Returns the problem of a `vocabulary` that is missing, too small, or not allowed."""
+    if vocabulary is None:
+        return ("encoding",), f"{encoding} needs 'vocabulary', the number of ids, such as 4096"
+    if encoding == "bpe":
+        return ("vocabulary",), f"must be at least 257 (256 bytes and the start token), not {vocabulary}"
+    reason = f"{encoding!r} has a fixed vocabulary: remove {vocabulary}"
+    return ("vocabulary",), f"is for encodings bpe and numbers only; {reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +40,17 @@ class TextPreprocessor(Preprocessor):
     kind: ClassVar[str] = "text"
     encoding: str = "gpt2"
     vocabulary: int | None = None
+
+    @classmethod
+    def problems(cls, options):
+        encoding, vocabulary = options["encoding"], options["vocabulary"]
+        try:
+            known_name(encoding)
+        except ValueError as error:
+            yield ("encoding",), str(error)
+            return
+        if (encoding in SIZED) != (vocabulary is not None) or (encoding == "bpe" and vocabulary < 257):
+            yield vocabulary_problem(encoding, vocabulary)
 
     def fit(self, items: Callable[[], Iterable[Any]], role: Role) -> TextChopper:
         """Returns the chopper with its encoding. The encodings `characters` and `bpe` are computed from the training

@@ -21,7 +21,6 @@ from ...models.attention.graph import Graph
 from ...models.layers.positions import LearnedSecond, Sinusoidal
 from ...tasks.base import Needs, Problems, Task, Wiring
 from ...tokenizers.base import SECONDS, Part, Role, constructor_problem, position_axes
-from ...tokenizers.encoding.byte_pairs import known_name
 from .document import Problem, Where
 from .hints import nearest, shown
 from .registry import imported
@@ -121,41 +120,11 @@ def inputs_can_be_built(inputs: dict[str, Part]) -> Problems:
             yield ("inputs", name), problem
 
 
-def vocabulary_fits(name: str, encoding: str, vocabulary: int | None) -> Problems:
-    """The number of ids of an encoding is set if, and only if, the encoding needs it."""
-    if vocabulary is None:
-        yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary', the number of ids, such as 4096"
-    elif encoding == "bpe" and vocabulary < 257:
-        message = f"must be at least 257 (256 bytes and the start token), not {vocabulary}"
-        yield ("inputs", name, "vocabulary"), message
-    elif encoding not in ("bpe", "numbers"):
-        message = f"is for encodings bpe and numbers only; {encoding!r} has a fixed vocabulary: remove {vocabulary}"
-        yield ("inputs", name, "vocabulary"), message
-
-
-def encodings_fit(inputs: dict[str, Part]) -> Problems:
-    """The `encoding` of every text exists. The encodings `bpe` and `numbers` have a `vocabulary` (a number of ids, for
-    `bpe` at least 257); all other encodings have none."""
+def options_of_inputs_fit(inputs: dict[str, Part]) -> Problems:
+    """The options of each input fit each other (`Preprocessor.problems`)."""
     for name, part in inputs.items():
-        if not {"encoding", "vocabulary"} <= set(part.options):
-            continue
-        encoding, vocabulary = part.options["encoding"], part.options["vocabulary"]
-        try:
-            known_name(encoding)
-        except ValueError as error:
-            yield ("inputs", name, "encoding"), str(error)
-            continue
-        if vocabulary is not None or encoding in ("bpe", "numbers"):
-            yield from vocabulary_fits(name, encoding, vocabulary)
-
-
-def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Problems:
-    """Images with `augment` have a `size`, since augmentation needs batches of images of one shape."""
-    for name, part in inputs.items():
-        options = part.options
-        if {"augment", "size", "fit_size"} <= options.keys() and options["augment"] and options["size"] is None:
-            message = "operates on batches of images of one shape: set 'size' too"
-            yield ("inputs", name, "augment"), f"{message} ('fit_size: pad' keeps the aspect ratio)"
+        for keys, message in part.target.Chopper.problems(part.options):
+            yield ("inputs", name, *keys), message
 
 
 def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]) -> Problems:
@@ -556,8 +525,8 @@ SINGLE_CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
     heads_divide, encoder_fits, attention_parses, hidden_values_stay_hidden, time_is_kept, order_is_known,
-    generated_items_have_no_offset, parts_fit, augmented_images_have_one_shape, relative_position_fits,
-    block_can_be_built, absolute_positions_fit, inputs_can_be_built, encodings_fit,
+    generated_items_have_no_offset, parts_fit, options_of_inputs_fit, relative_position_fits,
+    block_can_be_built, absolute_positions_fit, inputs_can_be_built,
     targets_are_inputs, answers_are_not_read, tokens_are_hidden_once, samples_or_tokens,
     rows_can_be_planned, core_tokens_have_room, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip
