@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.compare import PICTURES, comparison, draw_curves, main_curves, on_terminal
     from ..experiment.figure_table import ENDINGS
     from ..experiment.groups import read_groups
-    from ..experiment.run_folder import folder_of_run
+    from ..experiment.run_names import folder_of_run
     from ..files.printing import printable
 
     for file in options.output:

@@ -164,7 +164,7 @@ def metric_lines(evaluation: Measured, intervals: Intervals) -> Iterator[str]:
 def folder_of(report: str | None, run: Path) -> Path | None:
     """Returns the folder of the report, which is created; None without --report. Raises UsageError if `RUN/report` is a
     link: the run may come from elsewhere."""
-    from ..experiment.run_folder import output_folder
+    from ..experiment.run_names import output_folder
     from ..files.writing import make_folder
 
     if report is None:
@@ -185,7 +185,7 @@ def write_answers(
     the sample, and a report into `folder`."""
     from ..experiment.answers import ahead_rows
     from ..experiment.run import write_sheet
-    from ..experiment.run_folder import is_contained
+    from ..experiment.run_names import is_contained
     from ..files.printing import say_aside
     from ..files.rows import row_file
     from ..inference.answers import Answers

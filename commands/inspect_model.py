@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.animating import write_animation
     from ..experiment.changes import read_changes
     from ..experiment.inspection import write_page
-    from ..experiment.run_folder import output_folder
+    from ..experiment.run_names import output_folder
     from ..experiment.shown_sample import Choice
     from ..experiment.terminal_tokens import inspect_text
     from ..files.printing import printable

@@ -28,7 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from ..experiment.group_page import best_first, write_group_page
     from ..experiment.groups import read_groups, several_in
-    from ..experiment.run_folder import folder_of_run, output_folder
+    from ..experiment.run_names import folder_of_run, output_folder
     from ..experiment.run_page import write_run_page
     from ..files.printing import printable
 

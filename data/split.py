@@ -464,18 +464,17 @@ def sampler_of_mixture(samples: Samples, reader: Reader, rows: int, budget: int 
 
 
 def sample_split(
-    samples: Samples, name: str, collator: Collator, *, tasks: Mapping[str, Any] | None = None,
-    rows: int | None = None, budget: int | None = None, bad_share: float = 0.0, say: Callable[[str], None] = print,
+    samples: Samples, name: str, collator: Collator, skipped: Skipped | None = None, *,
+    tasks: Mapping[str, Any] | None = None, rows: int | None = None, budget: int | None = None,
 ) -> SampleSplit:  # fmt: skip
     """Returns samples as a split. A global training batch has `rows` samples (None: one). With a `budget`, it has
-    samples of similar length, with at most `budget` slots in each set, including padding (`SimilarLengths`).
-    `bad_share` is the share, 0 to 1, of the samples that are allowed to be bad. `say` is called with the text of each
-    notice."""
+    samples of similar length, with at most `budget` slots in each set, including padding (`SimilarLengths`). `skipped`
+    receives notes on bad samples (None: no sample may be bad, and notes are printed)."""
     checks: dict[str, list[Callable[[Any], None]]] = {}
     for task in (tasks or {}).values():
         for column, check in task.needs.columns.items():
             checks.setdefault(column, []).append(check)
-    skipped = Skipped.of(name, samples.keys, bad_share, say)
+    skipped = skipped or Skipped.of(name, samples.keys, bad_share=0.0)
     collator = replace(collator, note=skipped.note)
     reader = Reader(samples, collator.choppers, collator.inputs, skipped.bad, checks)
     sampler = sampler_of(samples, reader, rows or 1, budget)

@@ -36,7 +36,8 @@ from ..training.stop import StopRequest
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
 from .read_ahead import CpuPlan, number_of_workers, stores_results
 from .run import Run, open_part
-from .run_folder import fingerprints, folder_of_run
+from .run_folder import fingerprints
+from .run_names import folder_of_run
 from .run_page import RunPage
 from .settings.config import Config
 from .transfer import take_assets

@@ -21,7 +21,7 @@ from ..data.corpus import StreamSplit
 from ..data.division import balanced
 from ..data.sample_dataset import SampleDataset
 from ..data.samples import Samples
-from ..data.skipped import IsBad
+from ..data.skipped import IsBad, Skipped
 from ..data.split import SampleSplit, Split, sample_split
 from ..data.tokenizing import prepare, prepared_folder
 from ..files.reading import DataError
@@ -293,8 +293,9 @@ def open_samples(
     shares = dropout if isinstance(dropout, dict | str) else dict.fromkeys(config.inputs, dropout)
     labels = dict.fromkeys(name for task in tasks.values() for name in (*task.needs.columns, *task.needs.compared))
     opened_split = sample_split(
-        samples, split, collator_of(config, choppers, config.wiring.columns, labels, shares), tasks=tasks, say=say,
-        rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
+        samples, split, collator_of(config, choppers, config.wiring.columns, labels, shares),
+        Skipped.of(split, samples.keys, config.data.bad_share, say), tasks=tasks,
+        rows=config.training.samples_per_step, budget=config.training.tokens_per_step,
     )  # fmt: skip
     for number, why in samples.damaged():
         opened_split.skipped.note(IsBad(number, why, training=split == "train"))
@@ -322,7 +323,7 @@ def read_samples(
     column; None: the columns of the configuration. `labels` are columns whose values are passed on without decoding.
     Every bad sample is reported to `say` and skipped; any number of samples may be bad."""
     collator = collator_of(config, choppers, columns or config.wiring.columns, labels, {})
-    return sample_split(samples, name, collator, bad_share=1.0, say=say)
+    return sample_split(samples, name, collator, Skipped.of(name, samples.keys, say=say))
 
 
 def collator_of(

@@ -22,7 +22,7 @@ from ..files.reading import regular
 from ..files.writing import atomic_file, make_folder, write_bytes, write_json
 from ..tasks.base import target_columns
 from .next_steps import as_argument, program
-from .run_folder import name_of
+from .run_names import name_of
 from .settings.config import Config
 
 ENDINGS = {

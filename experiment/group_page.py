@@ -19,7 +19,7 @@ from .folds import fold_table
 from .groups import Group
 from .results import main_metrics
 from .run import Run
-from .run_folder import name_of
+from .run_names import name_of
 from .run_page import bits_section, configuration, figures_html, look_sections
 
 SEVERAL = 12

@@ -26,7 +26,8 @@ from .figure_table import mean
 from .figures import Figures, choice, figures_of
 from .results import FILE, RunResult, by_setting, read_results, short_setting
 from .run import open_part
-from .run_folder import name_of, read_config
+from .run_folder import read_config
+from .run_names import name_of
 from .run_sums import stored_sums
 from .settings.document import ConfigError, Document
 

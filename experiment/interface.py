@@ -15,7 +15,7 @@ from ..files.printing import on_terminal
 from ..files.trust import Trust
 from .own_data import dataset_for
 from .run import Run, load_run
-from .run_folder import folder_of_run
+from .run_names import folder_of_run
 from .run_samples import CrossValidation, folds_of
 from .settings.config import load_config
 from .train import train as train_config

@@ -71,17 +71,9 @@ from ..training.objective import autocast
 from .build import build_model, choppers_and_tasks, open_split, precision_of
 from .next_steps import as_argument
 from .read_ahead import read_ahead
-from .run_folder import (
-    check_assets,
-    folder_of_run,
-    is_contained,
-    load_weights,
-    name_of,
-    read_config,
-    valid_step,
-    write_model_run,
-)
+from .run_folder import check_assets, load_weights, read_config, valid_step, write_model_run
 from .run_losses import as_mappings, losses_of, reads_texts, texts_split
+from .run_names import folder_of_run, is_contained, name_of
 from .run_part import ROWS_AT_ONCE, Predictor, memory_split
 from .run_samples import samples_of_split, view_of
 from .settings.config import Config

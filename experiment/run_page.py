@@ -35,7 +35,7 @@ from .inspection import explorer_of
 from .next_steps import as_argument
 from .results import main_metrics
 from .run import Run
-from .run_folder import name_of
+from .run_names import name_of
 from .run_sums import store_sums
 from .settings.document import dumped_line
 from .settings.reference import Described, described_keys

@@ -15,7 +15,7 @@ from ..inference.intervals import Intervals, RunSums, Units, split_intervals
 from ..inference.sample_sums import FORMAT, About, SplitSums, Unit, read_sums
 from ..training import checkpoints as checkpoint
 from .run import Run
-from .run_folder import is_contained
+from .run_names import is_contained
 
 
 def units_of(run: Run, data: Split) -> tuple[str, str, Sequence[Unit] | None]:

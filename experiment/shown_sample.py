@@ -24,7 +24,7 @@ from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .build import build_model, choppers_and_tasks, open_split
 from .run import Run, open_part, traced_index
-from .run_folder import name_of
+from .run_names import name_of
 from .settings.config import Config
 
 

@@ -18,7 +18,8 @@ from ..tokenizers.base import Part, Role
 from ..training import checkpoints as checkpoint
 from .build import build_choppers, load_learned, save_learned
 from .run import open_part
-from .run_folder import chosen_step, folder_of_run, name_of, read_config
+from .run_folder import chosen_step, read_config
+from .run_names import folder_of_run, name_of
 from .settings.config import Config
 
 

@@ -107,7 +107,7 @@ def add_config(command: argparse.ArgumentParser) -> None:
 def config_of(options: argparse.Namespace) -> Config:
     """Returns the configuration of a YAML file, of the folder of a run, or of a run that chopmix contains, with
     overrides. Raises ConfigError with all problems."""
-    from ...experiment.run_folder import folder_of_run
+    from ...experiment.run_names import folder_of_run
     from ...experiment.settings.config import load_config
 
     return load_config(folder_of_run(options.config), options.overrides, trust_of(options))

@@ -24,6 +24,7 @@ from chopmix.data.feed import AHEAD, SLOTS, Thread, Workers
 from chopmix.data.request import Request
 from chopmix.data.sampler import SampleIndex
 from chopmix.data.samples import Listed
+from chopmix.data.skipped import Skipped
 from chopmix.data.split import sample_split
 from chopmix.experiment import read_ahead
 from chopmix.experiment.read_ahead import number_of_workers
@@ -84,7 +85,7 @@ def split_of(count: int = 24, bad=(), share: float = 1.0, lines=None, name: str 
     collator = Collator(choppers=choppers, inputs=inputs, context=24)
     say = (lambda text: None) if lines is None else lines.append
     keys = [f"key {number}" for number in range(count)]
-    return sample_split(Listed(keys, rows), name, collator, rows=4, bad_share=share, say=say, tasks=tasks)
+    return sample_split(Listed(keys, rows), name, collator, Skipped.of(name, keys, share, say), rows=4, tasks=tasks)
 
 
 def requests_of(split, training: bool = True, steps: int = 9) -> list[Request]:

@@ -14,6 +14,7 @@ from chopmix.data.mixture import MixedSamples, Source, pieces_of
 from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.sampler import BLOCK, Mixed, Shuffled
 from chopmix.data.samples import Listed
+from chopmix.data.skipped import Skipped
 from chopmix.data.split import sample_split
 from chopmix.experiment.assemble import open_data
 from chopmix.experiment.run import load_run
@@ -251,7 +252,7 @@ def test_by_tokens_a_sample_is_weighted_by_how_often_it_is_drawn():
     mixed = MixedSamples([Source("often", Often(), 1), Source("plain", plain, 1)], by_tokens=True)
     choppers = {"text": TextChopper(vocabulary=ByteEncoding(), generated=False)}
     collator = Collator(choppers=choppers, inputs=Inputs(columns={"text": "text"}), context=32)
-    split = sample_split(mixed, "train", collator, rows=4, bad_share=1.0)
+    split = sample_split(mixed, "train", collator, Skipped.of("train", mixed.keys), rows=4)
     tokens = [0.9 * 2 + 0.1 * 10, 6.0]  # with the start of each text
     assert split.sampler.in_block[1] / split.sampler.in_block[0] == pytest.approx(tokens[0] / tokens[1], rel=0.02)
 

@@ -28,6 +28,7 @@ from chopmix.data.sample_dataset import share
 from chopmix.data.sampler import SampleIndex
 from chopmix.data.samples import Chosen, Hidden, Listed, Renamed
 from chopmix.data.shards import Shards
+from chopmix.data.skipped import Skipped
 from chopmix.data.split import SampleSplit, sample_split
 from chopmix.data.tar_files import expand
 from chopmix.experiment.own_data import Whole
@@ -61,7 +62,7 @@ def split(data: list[dict] | None = None, say=lambda text: None, context: int = 
     samples = Listed([f"sample {n}" for n in range(len(data))], data)
     share, size = settings.pop("bad_share", 0.0), settings.pop("size", 1)
     collator = Collator(choppers=CHOPPERS, inputs=Inputs(**settings), context=context, axes=("order", "row", "column"))
-    return sample_split(samples, "train", collator, rows=size, bad_share=share, say=say)
+    return sample_split(samples, "train", collator, Skipped.of("train", samples.keys, share, say), rows=size)
 
 
 def main(data, *arguments, **options):
