@@ -102,7 +102,7 @@ def test_results_are_kept(tiny, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.system
-def test_a_failed_job_stops_the_others_and_is_reported(tiny, tmp_path, monkeypatch, capsys):
+def test_a_failed_job_stops_the_others_and_is_reported(tiny, tmp_path, monkeypatch, messages):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     jobs = [
         Job("good", [str(tiny()), "training.steps=100000", f"out={tmp_path / 'good'}"], tmp_path / "good.log"),
@@ -120,7 +120,7 @@ def test_a_failed_job_stops_the_others_and_is_reported(tiny, tmp_path, monkeypat
     assert len(started) == 2 and all(
         process.stdin.closed for process in started
     )  # otherwise the garbage collector warns
-    error = capsys.readouterr().err
+    error = messages()
     assert "bad ended with status 2" in error and "none.yaml" in error and not (tmp_path / "later.log").exists()
 
 

@@ -109,15 +109,15 @@ def test_a_run_that_stopped_early_continues_if_its_settings_no_longer_stop_it(ti
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("at", ["average_last", "evaluate_at_end", "evaluate_saved"])
+@pytest.mark.parametrize("at", ["average_last", "evaluate_at_end", "result_of"])
 def test_averages_of_a_run_that_stopped_early_survive_a_kill_and_a_continuation(tiny, monkeypatch, at):
-    options = {"training": {"steps": 24, "stop": STOPS}, "evaluation": {"every": 4, "report": False},
+    options = {"training": {"steps": 24, "stop": STOPS}, "evaluation": {"every": 4, "report": at == "result_of"},
                "checkpoints": {"every": 4, "average": 2}}  # fmt: skip
     file = tiny("averages", **options)
     folder, states = file.parent / "runs" / "averages", []
     assert main(["train", str(file), f"out={folder.parent / 'whole'}"]) == 0
 
-    def kill(experiment):
+    def kill(*_):
         raise RuntimeError("killed")
 
     def watch(experiment):
@@ -133,7 +133,7 @@ def test_averages_of_a_run_that_stopped_early_survive_a_kill_and_a_continuation(
         assert main(["train", str(file)]) == 0
     assert same_weights(folder, folder.parent / "whole")
     averaged = read_part(folder, 12, "ema")
-    assert len(states) == (at != "evaluate_saved")  # the evaluators of the end had run
+    assert len(states) == (at != "result_of")  # the evaluators of the end had run
     assert all(torch.equal(averaged.get(name, value), value) for each in states for name, value in each.items())
     for out in (folder, folder.parent / "whole2"):  # after the averaging
         assert main(["train", str(file), "training.stop.patience=4", f"out={out}"]) == 0

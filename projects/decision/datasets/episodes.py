@@ -19,6 +19,9 @@ from ..recording.making import EPISODE_COLUMNS
 from ..recording.sources import Source
 from ..steps import step_problems
 
+MOST_RANGES = 1_000_000
+"""The largest number of ranges of returns (`balance`)."""
+
 
 class Windows(ByColumn):
     """Windows of episodes. Sample i contains the steps of the episode number `episodes[i]` from the step `firsts[i]`
@@ -94,9 +97,9 @@ class Episodes(SampleDataset):
     renamable = False
 
     def __init__(self, *, of: Callable[[], Source], window: int = 0, best: float = 1.0, balance: int = 0):
-        if window < 0 or balance < 0 or not 0 < best <= 1:
-            values = f"window {window}, balance {balance}, best {best}"
-            raise ValueError(f"window and balance must be at least 0, best more than 0 and at most 1, not {values}")
+        if window < 0 or not 0 <= balance <= MOST_RANGES or not 0 < best <= 1:
+            limits = f"window must be at least 0, balance from 0 to {MOST_RANGES:,}, best more than 0 and at most 1"
+            raise ValueError(f"{limits}, not window {window}, balance {balance}, best {best}")
         self.source, self.window, self.best, self.balance = of(), window, best, balance
 
     @classmethod

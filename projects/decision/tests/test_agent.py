@@ -403,7 +403,8 @@ def test_balanced_returns_are_drawn_equally_often_by_seed_and_step(tmp_path, mon
         (lambda: make_environment("nowhere_at_all:Env-v1"), "needs 'nowhere_at_all', which is not installed"),
         (lambda: about_of("CartPole-v1", {}, "random", (0.5, 0.2), 0, 9), "noise must be two numbers from 0 to 1"),
         (lambda: about_of("CartPole-v1", {}, "random", (0.0, 0.0), 0, 0), "episodes must be at least 1"),
-        (lambda: EpisodesData(of=lambda: Folder(path="nowhere"), window=-1), "window and balance must be at least 0"),
+        (lambda: EpisodesData(of=lambda: Folder(path="nowhere"), window=-1), "window must be at least 0, balance"),
+        (lambda: EpisodesData(of=lambda: Folder(path="nowhere"), balance=10**30), "balance from 0 to 1,000,000, best"),
         (lambda: Folder(path="nowhere").about, "there is no folder nowhere"),
     ],
 )
