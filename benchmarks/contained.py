@@ -14,9 +14,10 @@ import tempfile
 from pathlib import Path
 
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import TRAINED, fingerprints
+from chopmix.experiment.run_folder import fingerprints
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.files.plugins import TRAINED
 from chopmix.files.writing import write_json, write_text
 from chopmix.training import checkpoints
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from checkout import ROOT
 
+sys.path.append(str(ROOT))  # for the children: the names of test modules begin with "tests."
 STATUS = Path("/proc/self/status")
 MODULES = [
     "chopmix.tokenizers.video", "chopmix.tokenizers.audio", "chopmix.tokenizers.score", "torchvision.transforms.v2",

@@ -45,7 +45,7 @@ LONG = {
     ),
     "tokenizers": ("codes", "encoded", "encodings", "resource_limits"),
     "training": ("cuda_rules", "training"),
-    "tasks": ("absent", "bounded", "chance", "ctc", "masked_diffusion", "next_item", "sequence_to_sequence"),
+    "tasks": ("bounded", "chance", "ctc", "masked_diffusion", "next_item", "sequence_to_sequence"),
     "data": ("columns", "datasets", "fingerprint", "mixture", "published_datasets", "samples", "token_file"),
 }  # fmt: skip
 """Files in these folders that take too long."""

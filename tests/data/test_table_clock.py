@@ -17,7 +17,7 @@ from chopmix.data.table_streams import TableLabel, TableStream, duration, neares
 from chopmix.files.reading import DataError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from table_oracle import TableTruth, first_slots, problems, random_table
+from table_oracle import TableTruth, problems, random_table
 
 pytest.importorskip("pyarrow")
 
@@ -427,4 +427,3 @@ def test_the_interval_of_a_log_is_measured(tmp_path, monkeypatch, capsys):
     assert "one every 768 ms" in output and "every: 768 ms" in text and "use: forecast" in text
     assert main(["train", "log.yaml", "training.steps=2", "out=run"]) == 0
     assert "instead of" not in capsys.readouterr().err
-    assert first_slots  # a function of the oracle

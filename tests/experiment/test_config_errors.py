@@ -45,7 +45,7 @@ def lines_of(path, *overrides: str) -> list[str]:
 def test_tokens_that_depend_on_the_complete_sound_are_refused_with_attention_over_time(plain, sound):
     overrides = (f"inputs.sound={sound}", "model.attention=same_sample & causal(seconds)")
     assert any("inputs.sound: each token depends on the complete item" in line for line in lines_of(plain, *overrides))
-    assert not any("complete clip" in line for line in lines_of(plain, overrides[0], "model.attention=causl"))
+    assert not any("complete item" in line for line in lines_of(plain, overrides[0], "model.attention=causl"))
 
 
 # ---- wrong values --------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import pytest
 import torch
 from chopmix.commands.cli import main
 from chopmix.experiment.run import open_part
-from chopmix.experiment.run_folder import TRAINED
 from chopmix.experiment.run_names import folder_of_run, output_folder
+from chopmix.files.plugins import TRAINED
 from chopmix.training.checkpoints import read_part
 
 FILES = [file for file in (TRAINED / "quickstart").rglob("*") if file.is_file()]

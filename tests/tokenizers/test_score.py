@@ -69,7 +69,7 @@ def test_ids_and_arrays_that_are_no_score_are_refused():
     chopper = ScorePreprocessor(voices=2).fit(tuple, Role())
     for wrong, message in (
         ([[60]], r"must have the shape \(steps, 2\) .* not \(1, 1\)"),
-        ("x" and [["a", "b"]], "whole numbers"),
+        ([["a", "b"]], "whole numbers"),
     ):
         with pytest.raises(ValueError, match=message):
             chopper.decode(wrong)
