@@ -131,6 +131,11 @@ class Dataset:
         if this data set does not read a table."""
         return None
 
+    def latest(self) -> Any | None:
+        """Returns `Samples` with one sample, the last window of a table of measurements, after which a forecast begins.
+        None if this data set does not read a table."""
+        return None
+
     def whole(self) -> Dataset:
         """Returns a copy in which every split contains all samples, if `train` is the only configured location, so that
         `val` would be a part of it. Otherwise returns the data set itself."""

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ..files.reading import DataError
-from ..models.batch import Batch
+from ..models.batch import Batch, SetPlan
 from ..tokenizers.base import Chopper, Chunk, chopped
-from ..tokenizers.chopping.packing import place
+from ..tokenizers.chopping.packing import ordered_in_time, place
 from .sampler import SampleIndex
 from .skipped import HasNoRoom
 
@@ -182,12 +182,13 @@ class Collator:
         if encoded:
             parts = [[pair for pair in sample if pair[0] in encoded] for sample in samples]
             samples = [[pair for pair in sample if pair[0] not in encoded] for sample in samples]
-            encoder = place(parts, self.choppers, self.encoder_context, self.axes, rows=one_each, trim=True,
-                            in_time=self.in_time)  # fmt: skip
-            encoder = replace(encoder, **fields)
-        planned = place(samples, self.choppers, self.context, self.axes, rows=one_each, core=self.core, trim=True,
-                        right=rows == "one_each", in_time=self.in_time)  # fmt: skip
+            encoder = replace(self._placed(parts, self.encoder_context, rows=one_each), **fields)
+        planned = self._placed(samples, self.context, rows=one_each, core=self.core, right=rows == "one_each")
         return Batch(main=replace(planned, **fields), encoder=encoder)
+
+    def _placed(self, samples: Sequence[Parts], context: int, **how: Any) -> SetPlan:
+        planned = place(samples, self.choppers, context, self.axes, trim=True, **how)
+        return ordered_in_time(planned, self.axes) if self.in_time else planned
 
     def _fitting(self, parts: dict[str, Chunk], key: str) -> Parts:
         """Returns the items that fit into the contexts of the main set and of the encoder, in their order. Raises

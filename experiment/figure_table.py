@@ -100,8 +100,8 @@ def figure(value: float, decimals: int | None) -> str:
     return text.removeprefix("-") if not float(text) else text
 
 
-Row = tuple[str, Sequence[Estimate | str]]
-"""The name of a metric or of a setting, and its cells."""
+Row = tuple[str, Sequence[Estimate | None]]
+"""The name of a metric, and its cells. None: no value, which is shown as `–`."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class FigureTable:
 
     def lines_of_captions(self) -> list[str]:
         """Returns the captions, after an explanation of the signs in the cells."""
-        cells = [cell for _, row in self.rows for cell in row if isinstance(cell, Estimate)]
+        cells = [cell for _, row in self.rows for cell in row if cell]
         signs = []
         if any(len(cell.values) > 1 for cell in cells):
             signs.append("mean ± standard deviation (number of runs)")
@@ -176,8 +176,8 @@ class FigureTable:
         if ending == ".csv":
             with row_file(file, errors=False) as write:
                 for name, row in self.rows:
-                    write([csv_row(name, column, cell) for column, cell in zip(self.columns, row, strict=True)
-                           if isinstance(cell, Estimate)])  # fmt: skip
+                    cells = zip(self.columns, row, strict=True)
+                    write([csv_row(name, column, cell) for column, cell in cells if cell])
             return
         rows = self.text_rows(" ")
         lines = latex_lines(rows, self.lines_of_captions()) if ending == ".tex" else markdown_lines(rows)
@@ -185,9 +185,9 @@ class FigureTable:
         write_text(file, "\n".join([*lines, *captions, ""]))
 
 
-def lines_of(cell: Estimate | str) -> list[str]:
+def lines_of(cell: Estimate | None) -> list[str]:
     """Returns the lines of a cell."""
-    return cell.lines if isinstance(cell, Estimate) else [cell]
+    return cell.lines if cell else ["–"]
 
 
 def divided(name: str, longest: int) -> str:

@@ -92,14 +92,14 @@ def fold_table(group: Group, title: str = "") -> FigureTable:
     for task in sums:
         counts = [Estimate([members[0].folds[fold].samples.get(task, 0)]) for fold in folds]
         name = f"{task}: samples" if len(members[0].sums.tasks) > 1 else "samples"
-        rows.append((name, [*counts, "", Estimate([len(sums[task].numbers)])]))
+        rows.append((name, [*counts, None, Estimate([len(sums[task].numbers)])]))
     for name in group.metrics:
         of_seeds = [[member.folds[fold].metrics.get(name) for member in members] for fold in folds]
         values = [None if None in row else mean(row) for row in of_seeds]
         known = [value for value in values if value is not None]
-        cells = ["–" if value is None else Estimate([value]) for value in values]
+        cells = [None if value is None else Estimate([value]) for value in values]
         whole = Estimate([*group.values(name).values()], group.intervals.values.get(name))
-        rows.append((name, [*cells, Estimate(known, has_seeds=False) if known else "–", whole]))
+        rows.append((name, [*cells, Estimate(known, has_seeds=False) if known else None, whole]))
     captions = [
         "All samples: from the added sums of all folds; metrics that cannot be computed from sums are left out.",
         group.intervals.caption(),

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..data.datasets.table import Table
 from ..data.table_files import Moments
 from ..files.errors import RunError
 from ..files.pictures import picture
@@ -103,14 +102,14 @@ def next_steps(
                 "for more, train with a longer `horizon` of the stream"
             )
     table = run.config.data.dataset() if run.has_dataset else None
-    if not isinstance(table, Table):
-        raise RunError(f"{run.folder} was not trained on a table, so the time after its end is unknown; use --input")
-    if data is not None:
+    if table is not None and data is not None:
         path = Path(os.path.expanduser(data))
         if path.suffix.lower() not in (".csv", ".parquet"):
             raise RunError(f"--data {data}: --horizon needs a table (.csv or .parquet)")
         table = table.like(str(path), label=False)
-    window = table.latest()
+    window = None if table is None else table.latest()
+    if window is None:
+        raise RunError(f"{run.folder} was not trained on a table, so the time after its end is unknown; use --input")
     row = window.row(0)
     columns = run.wiring.columns
     sample = {name: row[columns[name]] for name in run.choppers if row.get(columns[name]) is not None}

@@ -29,7 +29,7 @@ from ..inference.shown_answers import answer_cell, input_cells, short_text
 from ..tasks.base import Task
 from .changes import read_changes
 from .compare import captions, main_curves, mean_curve
-from .figure_table import Estimate, FigureTable, Row, lines_of, mean
+from .figure_table import Estimate, FigureTable, Row, mean
 from .groups import Group, read_group
 from .inspection import explorer_of
 from .next_steps import as_argument
@@ -100,7 +100,7 @@ def results(run: Run, group: Group) -> list[str]:
         line = dict(curves.get(name, ()))
         values = [metrics.get(name, line.get(run.step)), last.get(name, line.get(last_step))]
         cells = [
-            "–" if value is None else Estimate([value], group.intervals.values.get(name) if index == 0 else None)
+            None if value is None else Estimate([value], group.intervals.values.get(name) if index == 0 else None)
             for index, value in enumerate(values[: len(columns)])
         ]
         rows.append((name, cells))
@@ -110,15 +110,10 @@ def results(run: Run, group: Group) -> list[str]:
 
 def figures_html(figures: FigureTable) -> str:
     """Returns a table of figures with its captions."""
-    settings = [[*values, *[""] * (len(figures.columns) - len(values))] for _, values in figures.settings]
-    names = [name for name, _ in (*figures.settings, *figures.rows)]
-    cells = [*settings, *(row for _, row in figures.rows)]
-    rows = [
-        [escaped(name), *("<br>".join(map(escaped, lines_of(cell))) for cell in row)]
-        for name, row in zip(names, cells, strict=True)
-    ]
+    header, *texts = figures.text_rows("\n")
+    rows = [[escaped(text).replace("\n", "<br>") for text in row] for row in texts]
     notes = "".join(f"<p class=soft>{escaped(line)}</p>" for line in figures.lines_of_captions())
-    return table(["metric", *figures.columns], rows, figures.title, len(figures.columns)) + notes
+    return table(header, rows, figures.title, len(figures.columns)) + notes
 
 
 def curve_section(group: Group) -> list[str]:

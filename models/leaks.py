@@ -128,7 +128,7 @@ def operands(graphs: Iterable[Graph]) -> Iterator[Graph]:
     """Yields the graphs and all their operands."""
     for graph in graphs:
         yield graph
-        yield from operands(value for value in vars(graph).values() if isinstance(value, Graph))
+        yield from operands(graph.operands())
 
 
 def user_classes(module: nn.Module, graphs: Iterable[Graph] = ()) -> list[str]:

@@ -274,9 +274,8 @@ class CodesChopper(IdChopper):
         new: dict[bytes, Any] = {}
         for raw in raws:
             with suppress(ValueError, TypeError):
-                if isinstance(item := self.read(raw), Recalled):
-                    continue
-                whole = key_of(item)
+                item = self.read(raw)
+                whole = item_key(item)  # of a placeholder, all keys are cached
                 for key in self.keys(whole):
                     if key not in new and key not in self.code_file:
                         new[key] = item if key == whole else self.variant(item, key)

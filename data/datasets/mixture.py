@@ -7,7 +7,6 @@ from copy import copy
 from typing import Literal
 
 from ...files.reading import DataError
-from ...tokenizers.base import Part
 from ..base import Dataset
 from ..mixture import MixedSamples, Source, pieces_of
 from ..sample_dataset import SampleDataset
@@ -48,7 +47,7 @@ class Mixture(SampleDataset):
     def problems(cls, options, wiring):
         for name in options.get("columns") or {}:
             source = (options.get("of") or {}).get(name)
-            if isinstance(source, Part) and options["columns"][name] and not source.target.renamable:
+            if source is not None and options["columns"][name] and not source.target.renamable:
                 problem = f"columns of {source.use} cannot be renamed here; use data.columns"
                 yield ("data", "dataset", "columns", name), problem
 

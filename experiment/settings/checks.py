@@ -168,9 +168,8 @@ def absolute_positions_fit(
     for name, part in inputs.items():
         context = encoder.context if encoder and name not in generated else model.options["context"]
         position = part.options.get("position")
-        if not isinstance(position, Part):
-            continue
-        yield from absolute_position_fits(name, position, context, width)
+        if position is not None:
+            yield from absolute_position_fits(name, position, context, width)
 
 
 def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: dict[str, Needs]) -> Problems:
@@ -446,7 +445,7 @@ def holds_samples(data: Data) -> bool:
 
 def dataset_class(data: Data) -> type[Dataset] | None:
     """Returns the class of the data set; None if there is none, or if its name is invalid."""
-    return data.dataset.target if isinstance(data.dataset, Part) else None
+    return None if data.dataset is None else data.dataset.target
 
 
 def core_tokens_have_room(model: Part, data: Data) -> Problems:

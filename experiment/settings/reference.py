@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from ...tokenizers.base import Target, options_of
 from .registry import Registry, attribute_docstrings
-from .schema import Marker, describe, halves, keys_of, members, plain, reader
+from .schema import describe, halves, keys_of, marker_of, members, plain, reader
 from .sections import sections
 
 TOP_KEYS = {
@@ -43,14 +43,6 @@ class Key(NamedTuple):
         """The possible values in words."""
         marker = marker_of(reader(self.annotation, self.default))
         return marker.expected() if marker else describe(self.annotation)
-
-
-def marker_of(annotation: Any) -> Marker | None:
-    """Returns what reads an annotation: a `Choice` for parts, a `Record` for mappings with fixed keys; None for plain
-    values and for mappings and lists."""
-    if get_origin(annotation) is Annotated and isinstance(get_args(annotation)[-1], Marker):
-        return get_args(annotation)[-1]
-    return None
 
 
 def sentences_about(key: str, text: str) -> str:

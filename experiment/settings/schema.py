@@ -355,7 +355,7 @@ def reader(annotation: Any, default: Any = None) -> Any:
         return Annotated[Any, Choice(registry_of(members(get_args(only)[1])), plain(default), optional)]
     if inspect.isclass(only) and is_dataclass(only):
         return Annotated[Any, Record(only.__name__, (only,), only, optional)]
-    if _is_read(annotation):
+    if marker_of(annotation):
         return annotation
     if any(map(_has_parts, get_args(annotation))):
         return _by_shape(inner) if len(inner) > 1 else over_arguments(reader, annotation)
@@ -374,13 +374,16 @@ def _by_shape(members: list[Any]) -> Any:
     return Annotated[functools.reduce(operator.or_, tagged), shape]
 
 
-def _is_read(annotation: Any) -> bool:
-    return get_origin(annotation) is Annotated and isinstance(get_args(annotation)[-1], Marker)
+def marker_of(annotation: Any) -> Marker | None:
+    """Returns what reads an annotation: a `Choice` for parts, a `Record` for mappings with fixed keys; None for plain
+    values and for mappings and lists."""
+    last = get_args(annotation)[-1] if get_origin(annotation) is Annotated else None
+    return last if isinstance(last, Marker) else None
 
 
 def _has_parts(annotation: Any) -> bool:
     record = inspect.isclass(annotation) and is_dataclass(annotation)
-    is_part = record or get_origin(annotation) is Callable or _is_read(annotation)
+    is_part = record or get_origin(annotation) is Callable or marker_of(annotation) is not None
     return is_part or any(map(_has_parts, get_args(annotation)))
 
 

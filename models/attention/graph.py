@@ -105,6 +105,10 @@ class Graph:
     def __invert__(self) -> Not:
         return Not(self)
 
+    def operands(self) -> list[Graph]:
+        """Returns the graphs that this graph is made of, such as the two sides of `&`."""
+        return [value for value in vars(self).values() if isinstance(value, Graph)]
+
     def parts(self) -> tuple[Graph, ...]:
         """Returns the operands if the graph is a chain of `&`, else the graph itself in a tuple."""
         return (self,)
@@ -121,7 +125,7 @@ class Graph:
         """Returns whether an edge depends on the number of tokens between the two tokens, or before one of them. The
         default is True if an operand of the graph returns True. A user-defined graph whose edges depend on such a
         number must override this method."""
-        return any(operand.counts() for operand in vars(self).values() if isinstance(operand, Graph))
+        return any(operand.counts() for operand in self.operands())
 
     def later(self, key: Node, order: Tensor):
         """Returns whether a token at running order `order` or later, which generation appends to the sample, can read

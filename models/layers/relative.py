@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,9 @@ from .positions import Wavelength
 class RelativePosition(nn.Module):
     """Base class of relative positions. The base class itself adds no positions. The arguments of the constructor are
     the number of heads, the number of channels per head, and the names of the position axes of the tokens."""
+
+    counts_tokens: ClassVar[bool] = False
+    """Whether `rotation` or `bias` depends on the running order, unless an option `per_axis` names only other axes."""
 
     def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
         super().__init__()
@@ -46,6 +50,8 @@ class Rotary(RelativePosition):
     all shares is below c, the remaining channels are not rotated. null: all channels belong to the running order.
     Raises ValueError if an axis is unknown, a share or c is odd, a share is negative, or the sum of the shares exceeds
     c."""
+
+    counts_tokens = True
 
     def __init__(
         self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
@@ -97,8 +103,9 @@ class RelativeBias(RelativePosition):
     buckets are for earlier keys, and all later keys are in bucket 0. Of the buckets of a direction, the first half hold
     a single distance each. The second half grow logarithmically up to `longest` tokens; all larger distances are in the
     last bucket. Raises ValueError if no bucket holds a single distance, or if `longest` does not exceed the number of
-    buckets that hold a single distance.
-    """
+    buckets that hold a single distance."""
+
+    counts_tokens = True
 
     def __init__(
         self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
@@ -137,6 +144,8 @@ class RelativeBias(RelativePosition):
 class Alibi(RelativePosition):
     """Subtracts a number from each score that is proportional to the distance between query and key in the running
     order, in both directions. Each head has a fixed slope (Press et al. 2021, arXiv:2108.12409)."""
+
+    counts_tokens = True
 
     def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
         super().__init__(heads, channels, axes)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ...models.layers.relative import Alibi, RelativeBias, Rotary
 from ...tasks.base import Needs, Problems, Task, Wiring
 from ...tokenizers.base import SECONDS
 
@@ -65,8 +64,8 @@ def _counted_tokens(wiring: Wiring) -> Problems:
     """Yields the options of the main core whose result depends on the number of tokens between two tokens, with an
     option that can replace them."""
     position = wiring.model["position"]
-    counts = position is not None and issubclass(position.target, (Rotary, RelativeBias, Alibi))
-    if counts and "order" in (position.options.get("per_axis") or ("order",)):
+    axes = () if position is None else position.options.get("per_axis") or ("order",)
+    if "order" in axes and position.target.counts_tokens:
         remedy = "{use: rotary, per_axis: {seconds: 16}}, or another share of the channels of a head"
         yield ("model", "position"), f"but its token would be counted; use times only, such as {remedy}"
     if any(graph.counts() for graph in wiring.graphs.values()):

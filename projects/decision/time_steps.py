@@ -16,7 +16,7 @@ from ...models.cache import Cache
 from ...models.model import Model
 from ...models.tokens import PADDING
 from ...tokenizers.base import Chopper, axes_of, chopped
-from ...tokenizers.chopping.packing import place
+from ...tokenizers.chopping.packing import ordered_in_time, place
 
 Sample = Sequence[tuple[str, Any]]
 """The items of one sample as (input name, item) pairs. An item is a result of `Chopper.decode`."""
@@ -84,12 +84,12 @@ class TimeSteps:
         """Returns the tokens of the samples as a set with one row per sample. `first`: the core's own tokens are placed
         in front of each row."""
         parts = [[(name, chopped(name, self.choppers[name], item)) for name, item in sample] for sample in samples]
-        core_tokens = self.model.own
-        return place(
-            parts, self.choppers, self.model.context, axes_of(self.choppers.values()), rows=range(len(parts)),
-            core=len(core_tokens.weight) if first and core_tokens is not None else 0, trim=True, right=True,
-            in_time=True,
-        )  # fmt: skip
+        core_tokens, axes = self.model.own, axes_of(self.choppers.values())
+        core = len(core_tokens.weight) if first and core_tokens is not None else 0
+        planned = place(
+            parts, self.choppers, self.model.context, axes, rows=range(len(parts)), core=core, trim=True, right=True
+        )
+        return ordered_in_time(planned, axes)
 
     def _continued(self, planned: SetPlan) -> SetPlan:
         """Returns the set with changed positions: the positions in the running order, and the indices within each

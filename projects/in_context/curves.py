@@ -24,7 +24,6 @@ from ...inference.evaluator import TrainedRun
 from ...models.arithmetic import finite
 from .datasets.in_context import InContext
 from .datasets.rules import COUNTS, Rules
-from .functions import Linear, Network, Sparse, Tree
 from .scoring import (
     ERROR,
     Errors,
@@ -37,12 +36,6 @@ from .scoring import (
     with_error,
 )
 
-BASELINES_BY_KIND = {
-    Linear: ("least squares", "ridge", "nearest neighbours"), Sparse: ("least squares", "ridge", "lasso"),
-    Network: ("ridge", "nearest neighbours", "network kernel"), Tree: ("ridge", "nearest neighbours", "greedy tree"),
-}  # fmt: skip
-"""The names of the baselines for each kind of function. The baselines for user-defined kinds are ridge and nearest
-neighbours."""
 SHIFTS = {"points twice as far": {"scale": 2.0}, "values three times as large": {"weights": 3.0}}
 """Data outside the training distribution, by name: the option of the data set `in_context` that is multiplied, and the
 factor."""
@@ -174,14 +167,14 @@ def learned(run: TrainedRun, functions: int, say: Callable[[str], None]) -> tupl
     examples. They are empty if the functions are not linear or if the samples have no more examples than that. Raises
     ValueError if the errors of the model are NaN or infinite."""
     dataset = run.dataset()
-    names, errors = BASELINES_BY_KIND.get(type(dataset.kind), ("ridge", "nearest neighbours")), {}
+    names, errors = dataset.kind.baselines, {}
     for data, factors in {"as trained": {}, **SHIFTS}.items():
         say(data)
         outputs = _outputs(run, dataset, factors, functions)
         errors[data] = errors_by_name(outputs, names, functions // 2, lambda name, data=data: say(f"{data}: {name}"))
         finite(errors[data]["model"])
     depth = 2 * dataset.dimension
-    if not isinstance(dataset.kind, Linear) or depth >= dataset.examples:
+    if not dataset.kind.is_linear or depth >= dataset.examples:
         return errors, {}
     say("probe of the layers")
     outputs = _outputs(run, dataset, {}, FITTED + SCORED, functions, depth)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float64
@@ -17,6 +18,12 @@ Drawn = Callable[[Float64[np.ndarray, "k d"]], Float64[np.ndarray, "k"]]
 class Function(ABC):
     """Base class of the kinds of functions. The coordinates of the points are normally distributed."""
 
+    baselines: ClassVar[tuple[str, ...]] = ("ridge", "nearest neighbours")
+    """The names of the methods with which a model is compared (`rivals.BASELINES`)."""
+    is_linear: ClassVar[bool] = False
+    """Whether the values are normally distributed weights times the point, so that the vectors of the layers can be
+    searched for the weights."""
+
     @abstractmethod
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
         """Draws a random function of points with `dimension` coordinates. Raises ValueError if the kind of function
@@ -26,6 +33,9 @@ class Function(ABC):
 class Linear(Function):
     """The dot product of the point with normally distributed weights."""
 
+    baselines = ("least squares", "ridge", "nearest neighbours")
+    is_linear = True
+
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
         weights = random.normal(size=dimension)
         return lambda x: x @ weights
@@ -34,6 +44,8 @@ class Linear(Function):
 class Sparse(Function):
     """The dot product of the point with weights. `nonzero` of the weights are normally distributed, the other weights
     are 0."""
+
+    baselines = ("least squares", "ridge", "lasso")
 
     def __init__(self, *, nonzero: int = 3):
         if nonzero < 1:
@@ -52,6 +64,8 @@ class Network(Function):
     """A network with one layer of `hidden` ReLUs and a linear output. The weights are normally distributed. The output
     is scaled such that its mean square equals that of `linear`."""
 
+    baselines = ("ridge", "nearest neighbours", "network kernel")
+
     def __init__(self, *, hidden: int = 20):
         if hidden < 1:
             raise ValueError(f"hidden must be at least 1, not {hidden}")
@@ -68,6 +82,8 @@ class Network(Function):
 class Tree(Function):
     """A binary decision tree of depth `depth`, from 1 to 16. Each inner node tests whether one coordinate of the point
     is positive. The values of the leaves are normally distributed."""
+
+    baselines = ("ridge", "nearest neighbours", "greedy tree")
 
     def __init__(self, *, depth: int = 3):
         if not 1 <= depth <= 16:

@@ -36,13 +36,9 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
         raise RunError(f"{run.folder} is not a Whisper (see `chopmix import DIR RUN`); use `chopmix predict`")
     (sound,) = sounds
     chopper: AudioStemChopper = run.choppers[sound]
-    frames = chopper.frames_of(0)
     plan = window_planner(run.choppers, sound, text)
     protocol = protocol_of(run, text, vocabulary_of(run.model, text))
-    transcriber = Transcriber(
-        run.model, protocol, plan, encoding, input=text, task=task, frames=frames, hop=chopper.hop
-    )
-    return transcriber, chopper
+    return Transcriber(run.model, protocol, plan, chopper, encoding, input=text, task=task), chopper
 
 
 def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:

@@ -22,6 +22,7 @@ from ...models.generation.sampling import seeded
 from ...models.generation.session import Session
 from ...models.model import Model
 from ...models.tokens import TokenSet
+from ...tokenizers.audio_stem import AudioStemChopper
 from ...tokenizers.base import Chopper, Chunk, axes_of
 from ...tokenizers.chopping.packing import place
 from ...tokenizers.encoding.base import Encoding
@@ -166,7 +167,7 @@ class Transcribing:
 
 
 class Transcriber:
-    """Transcribes a spectrogram of any length in windows of `frames` frames. A frame lasts `hop` seconds.
+    """Transcribes a spectrogram of any length in windows, whose size and rate are those of the model's `chopper`.
 
     `plan` is a function that creates the batch of one window for a `Session`, from the spectrogram of the window (mels,
     frames) and the first ids of its text. `encoding` encodes the text. The task `task` generates the text as the input
@@ -174,12 +175,12 @@ class Transcriber:
 
     def __init__(
         self, model: Model, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], Batch],
-        encoding: Encoding, *, input: str, task: str, frames: int, hop: float,
+        chopper: AudioStemChopper, encoding: Encoding, *, input: str, task: str,
     ):  # fmt: skip
         self.model, self.protocol, self.plan = model, protocol, plan
         self.encode, self.decode = encoding.encode, encoding.decode
         self.names = {"input": input, "task": task, "vocabulary": vocabulary_of(model, input)}
-        self.frames, self.hop = frames, hop
+        self.frames, self.hop = chopper.frames_of(0), chopper.hop  # a frame lasts `hop` seconds
 
     # -------------------------------------------------------------------------------------------------- complete files
 

@@ -11,7 +11,7 @@ from chopmix.experiment.own_data import Whole
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.tokenizers.base import axes_of, chopped
-from chopmix.tokenizers.chopping.packing import place
+from chopmix.tokenizers.chopping.packing import ordered_in_time, place
 from chopmix.tokenizers.encoding.base import ByteEncoding
 
 KINDS = {
@@ -52,7 +52,8 @@ def test_an_input_before_the_first_second_comes_first(tmp_path, first):
         assert [chopper.offset for chopper in choppers.values()] == [-1, None, 0.5]
         sample = [(name, chopped(name, each, each.decode(row[name]))) for name, each in choppers.items()]
         count = sample[0][1].count
-        inputs = place([sample], choppers, 64, axes_of(choppers.values()), in_time=True).tokens.input[0]
+        axes = axes_of(choppers.values())
+        inputs = ordered_in_time(place([sample], choppers, 64, axes), axes).tokens.input[0]
         assert inputs[: count + 6].tolist() == [1] * count + [2, 3] * 3
     if "text" not in first:
         return

@@ -12,7 +12,7 @@ from chopmix.models.leaks import LeakCheck, LeakError, leaks
 from chopmix.tasks.next_item import NextItem, pairs
 from chopmix.tokenizers.base import axes_of, chopped
 from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer
-from chopmix.tokenizers.chopping.packing import pack, place
+from chopmix.tokenizers.chopping.packing import ordered_in_time, pack, place
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.sensor import SensorChopper
 from chopmix.tokenizers.text import TextChopper
@@ -26,7 +26,9 @@ ACTION = CategoryChopper(size=3, offset=0.5)
 
 def packed(samples, choppers, in_time=True, context=64, **how):
     parts = [[(name, chopped(name, choppers[name], choppers[name].decode(raw))) for name, raw in s] for s in samples]
-    return place(parts, choppers, context, axes_of(choppers.values()), in_time=in_time, trim=True, **how)
+    axes = axes_of(choppers.values())
+    planned = place(parts, choppers, context, axes, trim=True, **how)
+    return ordered_in_time(planned, axes) if in_time else planned
 
 
 @st.composite

@@ -81,7 +81,7 @@ def pack(
 
 def place(
     samples: Sequence[Chopped], choppers: Mapping[str, Chopper], context: int, axes: Sequence[str] = ("order",), *,
-    rows: Sequence[int] | None = None, core: int = 0, trim: bool = False, right: bool = False, in_time: bool = False,
+    rows: Sequence[int] | None = None, core: int = 0, trim: bool = False, right: bool = False,
 ) -> SetPlan:  # fmt: skip
     """Returns the set of chopped samples, whose tokens are assigned to slots in rows of `context` slots.
 
@@ -100,12 +100,11 @@ def place(
     Inputs are numbered from 1 in the order of `choppers`. Input 0 is the core and padding, sample 0 is padding. Raises
     ValueError if a sample has more than `context` tokens, unless `rows` is given.
 
-        axes     position axes of the set
-        rows     the row of each sample; None: chosen here. An encoder-decoder has one row per sample in both sets
-        core     number of class and register tokens at the start of each sample
-        trim     choose the cheapest row length (`cheapest_rows`) unless `rows` is given, and drop unused columns
-        right    align rows to the right, with the padding first
-        in_time  sort the tokens of each sample by time (`ordered_in_time`)
+        axes   position axes of the set
+        rows   the row of each sample; None: chosen here. An encoder-decoder has one row per sample in both sets
+        core   number of class and register tokens at the start of each sample
+        trim   choose the cheapest row length (`cheapest_rows`) unless `rows` is given, and drop unused columns
+        right  align rows to the right, with the padding first
     """
     counts = [core + sum(chunk.count for _, chunk in sample) for sample in samples]
     if rows is None:
@@ -118,13 +117,12 @@ def place(
     n = max(1, *used) if trim else context
     if right:
         columns = [column + n - used[row] for row, column in zip(rows, columns)]
-    planned = _plan(samples, choppers, axes, (len(used), n), [row * n + c for row, c in zip(rows, columns)], core)
-    return ordered_in_time(planned, axes.index(SECONDS)) if in_time and SECONDS in axes else planned
+    return _plan(samples, choppers, axes, (len(used), n), [row * n + c for row, c in zip(rows, columns)], core)
 
 
-def ordered_in_time(planned: SetPlan, axis: int) -> SetPlan:
-    """Returns the set with the tokens of every sample sorted by time, the coordinate with the index `axis`. In the
-    sorted set the graph `causal` lets no token attend to the future. Example: states at 0 and 1 s, actions 0.5 s later:
+def ordered_in_time(planned: SetPlan, axes: Sequence[str]) -> SetPlan:
+    """Returns the set with the tokens of every sample sorted by time, if it is one of the position axes. In the sorted
+    set the graph `causal` lets no token attend to the future. Example: states at 0 and 1 s, actions 0.5 s later:
 
         by input    seconds  0    1    0.5  1.5        slots of states 0 1, of actions 2 3
         by time     seconds  0    0.5  1    1.5                        0 2             1 3
@@ -132,9 +130,11 @@ def ordered_in_time(planned: SetPlan, axis: int) -> SetPlan:
     The order of tokens with equal times does not change. Core tokens remain first, and tokens without a time become the
     last ones, like in `causal(seconds)`.
     """
+    if SECONDS not in axes:
+        return planned
     tokens = planned.tokens
     shape, sample = tokens.shape, tokens.sample.flatten()
-    seconds = tokens.position[..., axis].flatten().nan_to_num(nan=torch.inf)
+    seconds = tokens.position[..., axes.index(SECONDS)].flatten().nan_to_num(nan=torch.inf)
     seconds = torch.where(tokens.input.flatten() == CORE, -torch.inf, seconds)
     block = torch.cat([torch.zeros(1, dtype=torch.long), (sample.diff() != 0).cumsum(0)])
     old = torch.from_numpy(np.lexsort((seconds.numpy(), block.numpy())))  # the old slot of the token in each new slot

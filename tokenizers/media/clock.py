@@ -24,6 +24,7 @@ class Clocked(NamedTuple):
     """The measurements, (times, ...)."""
     seconds: Float[Tensor, "t"]
     """The time of each measurement in seconds, strictly increasing."""
+    interval: None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -37,6 +38,7 @@ class Spaced(NamedTuple):
     """The measurements, (times, ...)."""
     interval: float
     """The time between two measurements in seconds."""
+    seconds: None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -103,6 +105,4 @@ def clock_of(stream: Stream, rate: float) -> tuple[Tensor, Float[Tensor, "t"]]:
 
 def timing_of(stream: Stream) -> tuple[Tensor, Float[Tensor, "t"] | None, float | None]:
     """Returns (measurements, times in seconds, interval in seconds) of a stream, as far as it contains them."""
-    if isinstance(stream, Clocked):
-        return stream.values, stream.seconds, None
-    return (stream.values, None, stream.interval) if isinstance(stream, Spaced) else (stream, None, None)
+    return (stream, None, None) if isinstance(stream, Tensor) else (stream.values, stream.seconds, stream.interval)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from chopmix.projects.in_context.curves import BASELINES_BY_KIND
 from chopmix.projects.in_context.datasets.in_context import InContext
 from chopmix.projects.in_context.functions import Network
 from chopmix.projects.in_context.rivals import (
@@ -107,9 +106,7 @@ def test_the_network_kernel_predicts_networks_better_than_other_baselines():
     samples = InContext(function=lambda: Network(hidden=20), dimension=4, examples=9).open("val")
     rows = [samples[number] for number in range(300)]
     x, y = (torch.tensor(np.stack([row[name] for row in rows])).double() for name in "xy")
-    errors = {
-        name: float(errors_of(BASELINES[name], x, y[..., 0], 100)[:, 8].mean()) for name in BASELINES_BY_KIND[Network]
-    }
+    errors = {name: float(errors_of(BASELINES[name], x, y[..., 0], 100)[:, 8].mean()) for name in Network.baselines}
     assert errors["network kernel"] < 0.7 * errors["nearest neighbours"] < 0.7 * errors["ridge"]
 
 
