@@ -24,7 +24,7 @@ class Clocked(NamedTuple):
     """The measurements, (times, ...)."""
     seconds: Float[Tensor, "t"]
     """The time of each measurement in seconds, strictly increasing."""
-    interval: None = None
+    interval = None  # not a field
 
     def __len__(self) -> int:
         return len(self.values)
@@ -38,7 +38,7 @@ class Spaced(NamedTuple):
     """The measurements, (times, ...)."""
     interval: float
     """The time between two measurements in seconds."""
-    seconds: None = None
+    seconds = None  # not a field
 
     def __len__(self) -> int:
         return len(self.values)
