@@ -15,7 +15,7 @@ from ..files.errors import RunError
 from ..files.pictures import LINES, picture
 from ..files.printing import printable
 from ..files.writing import write_bytes
-from ..inference.document import is_drawn
+from ..inference.document import Line, draw_line
 from .figure_table import Estimate, FigureTable
 from .groups import Curve, Group
 from .results import main_metrics
@@ -130,17 +130,23 @@ def main_curves(groups: Sequence[Group], most: int = 9) -> list[str]:
     return list(dict.fromkeys([*ordered, *main_metrics(curved, bests[0])]))[:most]
 
 
-def mean_curve(curves: Sequence[Curve]) -> tuple[list[int], list[float], list[float]]:
-    """Returns (steps, means, standard deviations) of the curves of several seeds. At a step that only some seeds have,
-    the mean is over these."""
+def curves_of(group: Group, metric: str) -> list[Curve]:
+    """Returns the curve of a metric of each run of a group that has it."""
+    return [curves[metric] for curves in group.curves.values() if metric in curves]
+
+
+def mean_line(curves: Sequence[Curve]) -> Line:
+    """Returns the mean of the curves of several runs, with a band of one standard deviation. At a step that only some
+    runs have, the mean is over these. A single curve has no band."""
     values: dict[int, list[float]] = {}
     for curve in curves:
         for step, value in curve:
             values.setdefault(step, []).append(value)
     steps = sorted(values)
     with np.errstate(invalid="ignore"):  # of infinite values
-        deviations = [float(np.std(values[step], ddof=1)) if len(values[step]) > 1 else 0.0 for step in steps]
-        return steps, [float(np.mean(values[step])) for step in steps], deviations
+        means = [float(np.mean(values[step])) for step in steps]
+        band = [float(np.std(values[step], ddof=1)) if len(values[step]) > 1 else 0.0 for step in steps]
+    return Line(steps, means, band if len(curves) > 1 else ())
 
 
 def draw_curves(groups: Sequence[Group], file: Path) -> None:
@@ -164,8 +170,7 @@ def draw_curves(groups: Sequence[Group], file: Path) -> None:
             unused.set_axis_off()
         for panel, metric in zip(panels, metrics):
             for number, group in enumerate(groups):
-                draw_group(panel, [curves[metric] for curves in group.curves.values() if metric in curves],
-                           LINES[number % len(LINES)])  # fmt: skip
+                draw_group(panel, curves_of(group, metric), LINES[number % len(LINES)])
             panel.set(title=printable(metric), xlabel="step")
             panel.grid()
         names = [printable(group.name) + seeds_of(group) for group in groups]
@@ -184,11 +189,6 @@ def seeds_of(group: Group) -> str:
 
 def draw_group(panel: Any, curves: Sequence[Curve], colour: str) -> None:
     """Draws the curves of all seeds of a group on matplotlib's Axes `panel`."""
-    curves = [[(step, value if is_drawn(value) else np.nan) for step, value in curve] for curve in curves]
-    steps, means, deviations = mean_curve(curves)
-    panel.plot(steps, means, color=colour, linewidth=1.8, marker="o" if len(steps) == 1 else None, markersize=5)
-    if len(curves) > 1:
-        low, high = ([mean + sign * d for mean, d in zip(means, deviations)] for sign in (-1, 1))
-        panel.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
-        for curve in curves:
-            panel.plot(*zip(*curve), color=colour, linewidth=0.6, alpha=0.5)
+    draw_line(panel, mean_line(curves), colour)
+    for curve in curves if len(curves) > 1 else ():
+        draw_line(panel, Line(*zip(*curve)), colour, linewidth=0.6, alpha=0.5)

@@ -10,10 +10,10 @@ from pathlib import Path
 from ..files.pictures import LINES
 from ..files.printing import printable
 from ..files.writing import write_text
-from ..inference.document import Line, chart, document, escaped, section, table
+from ..inference.document import chart, document, escaped, section, table
 from ..inference.evaluation import directions, larger_is_better
 from .build import build_evaluators
-from .compare import comparison, main_curves, mean_curve
+from .compare import comparison, curves_of, main_curves, mean_line
 from .figure_table import FigureTable, mean
 from .folds import fold_table
 from .groups import Group
@@ -86,10 +86,7 @@ def curves_section(groups: Sequence[Group]) -> list[str]:
     colours = {group.name: LINES[number % len(LINES)] for number, group in enumerate(groups)}
     charts = []
     for metric in main_curves(groups):
-        lines = {}
-        for group in groups:
-            curves = [of_run[metric] for of_run in group.curves.values() if metric in of_run]
-            lines[group.name] = Line(*mean_curve(curves)[:2], mean_curve(curves)[2] if len(curves) > 1 else ())
+        lines = {group.name: mean_line(curves_of(group, metric)) for group in groups}
         charts.append(chart(lines, colours, "step", metric))
     note = f"<p class=soft>Mean of {len(groups[0].curves)} runs, and one standard deviation.</p>"
     return [section("Curves", note, f"<div class=row>{''.join(charts)}</div>", anchor="curves")] if charts else []

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..data.split import SampleSplit, spread
-from ..files.pictures import COLOURS
+from ..files.pictures import COLOURS, LINES
 from ..files.printing import printable
 from ..files.reading import read_bytes, read_text
 from ..files.writing import write_text
-from ..inference.document import Line, bars, chart, document, escaped, section, table
+from ..inference.document import bars, chart, document, escaped, section, table
 from ..inference.evaluator import Result
 from ..inference.evaluators.report import ReportPage
 from ..inference.explorer import colour_of
@@ -28,7 +28,7 @@ from ..inference.predict import stream_predictions
 from ..inference.shown_answers import answer_cell, input_cells, short_text
 from ..tasks.base import Task
 from .changes import read_changes
-from .compare import captions, main_curves, mean_curve
+from .compare import captions, curves_of, main_curves, mean_line
 from .figure_table import Estimate, FigureTable, Row, mean
 from .groups import Group, read_group
 from .inspection import explorer_of
@@ -120,9 +120,7 @@ def curve_section(group: Group) -> list[str]:
     """Returns a chart for each main metric: the mean over all seeds, with a band of one standard deviation."""
     charts = []
     for metric in main_curves([group]):
-        steps, means, deviations = mean_curve([curves[metric] for curves in group.curves.values() if metric in curves])
-        band = deviations if len(group.curves) > 1 else ()
-        charts.append(chart({metric: Line(steps, means, band)}, {metric: "var(--accent)"}, "step", metric))
+        charts.append(chart({metric: mean_line(curves_of(group, metric))}, {metric: LINES[0]}, "step", metric))
     note = f"<p class=soft>Mean of {len(group.curves)} runs, and one standard deviation.</p>" * (len(group.curves) > 1)
     return [section("Curves", note, f"<div class=row>{''.join(charts)}</div>", anchor="curves")] if charts else []
 

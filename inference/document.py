@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..files.pictures import picture
 from ..files.printing import printable
 
@@ -89,9 +91,10 @@ def bars(values: Mapping[str, float], unit: str, colours: Mapping[str, str], dig
     return table(["input", unit], rows)
 
 
-def drawing(draw: Callable[[Any], None], size: tuple[float, float], bare: bool = False) -> str:
-    """Returns a drawing as the address of an embedded PNG. `draw` draws on matplotlib's Axes; `size` is its width and
-    height in inches. `bare`: without axes and margins, so that the drawing fills the picture."""
+def drawing(draw: Callable[[Any], None], size: tuple[float, float], kind: str = "png", bare: bool = False) -> str:
+    """Returns a drawing as the address of an embedded picture of a `kind`, png or svg. `draw` draws on matplotlib's
+    Axes; `size` is its width and height in inches. `bare`: without axes and margins, so that the drawing fills the
+    picture."""
 
     def on_figure(figure: Any) -> None:
         canvas = figure.add_axes((0, 0, 1, 1)) if bare else figure.subplots()
@@ -103,7 +106,8 @@ def drawing(draw: Callable[[Any], None], size: tuple[float, float], bare: bool =
             if legend := canvas.get_legend():
                 legend.remove()
 
-    return f"data:image/png;base64,{base64.b64encode(picture(on_figure, size, bare=bare)).decode()}"
+    content = base64.b64encode(picture(on_figure, size, kind, bare)).decode()
+    return f"data:image/{kind.replace('svg', 'svg+xml')};base64,{content}"
 
 
 class Line(NamedTuple):
@@ -119,74 +123,36 @@ def is_drawn(value: float) -> bool:
     return abs(value) < 1e300
 
 
+def draw_line(canvas: Any, line: Line, colour: str, **style: Any) -> None:
+    """Draws a line with its band on matplotlib's Axes. Values that cannot be drawn are left out. `style`: options of
+    `Axes.plot`."""
+    y, band = (np.array([value if is_drawn(value) else np.nan for value in values]) for values in (line.y, line.band))
+    style = {"linewidth": 1.8, "marker": "o" if len(y) == 1 else None, "markersize": 5} | style
+    canvas.plot(line.x, y, color=colour, **style)
+    if len(band):
+        band = np.nan_to_num(band)
+        canvas.fill_between(line.x, y - band, y + band, color=colour, alpha=0.2, linewidth=0)
+
+
 def chart(
     lines: Mapping[str, Line], colours: Mapping[str, str], horizontal: str, title: str, zero: bool = False
 ) -> str:
-    """Returns a line chart as SVG. `horizontal`: the title of the x axis. `zero`: the y axis begins at 0. Values that
-    cannot be drawn (`is_drawn`) are left out; a line below the chart says how many."""
-    width, height, left, bottom, right, top = 420, 230, 54, 40, 14, 12
-    points = [(x, y) for line in lines.values() for x, y in zip(line.x, line.y) if is_drawn(y)]
-    edges = [y + sign * d for line in lines.values() for y, d in zip(line.y, line.band) for sign in (-1, 1)]
-    edges = [edge for edge in edges if is_drawn(edge)]
+    """Returns a line chart. `horizontal`: the title of the x axis. `zero`: the y axis begins at 0. Values that cannot
+    be drawn (`is_drawn`) are left out; a line below the chart says how many."""
+
+    def draw(canvas: Any) -> None:
+        for name, line in lines.items():
+            draw_line(canvas, line, colours[name])
+        canvas.set_xlabel(horizontal)
+        canvas.locator_params(axis="x", nbins=6, integer=True)  # steps or layers
+        canvas.grid(axis="y")
+        canvas.set_ylim(bottom=0 if zero else None)
+
     missing = sum(not is_drawn(y) for line in lines.values() for y in line.y)
     note = f"<br>{missing} values are not finite or too large" if missing else ""
-    xs, ys = [x for x, _ in points] or [0.0], [*(y for _, y in points), *edges] or [0.0]
-    low, high = min(ys + [0.0] * zero), max(ys)
-    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-    heights = round_values(low, high)
-    low, high = heights[0], heights[-1]
-
-    def across(x: float) -> float:
-        return left + (x - min(xs)) / (max(xs) - min(xs) or 1) * (width - left - right)
-
-    def down(y: float) -> float:
-        return top + (high - y) / (high - low) * (height - bottom - top)
-
-    grid = "".join(
-        f"<path class=axis d='M{left} {down(mark):.1f}H{width - right}'/>"
-        f"<text text-anchor=end x={left - 6} y={down(mark) + 4:.1f}>{text}</text>"
-        for mark, text in zip(heights, short_numbers(heights))
-    )
-    marks = sorted({*xs}) if len({*xs}) <= 5 else round_values(min(xs), max(xs))
-    marks = [mark for mark in marks if min(xs) <= mark <= max(xs)]
-    steps = "".join(
-        f"<text text-anchor=middle x={across(mark):.1f} y={height - bottom + 16}>{mark:,.4g}</text>" for mark in marks
-    )
-    drawn = "".join(line_svg(line, colours[name], across, down) for name, line in lines.items())
     names = "".join(f"<span class=dot style='--tint:{colours[name]}'></span>{escaped(name)} " for name in lines)
-    label = f"<text text-anchor=middle x={(left + width - right) / 2} y={height - 6}>{escaped(horizontal)}</text>"
     return (
-        f"<figure><b>{escaped(title)}</b><svg viewBox='0 0 {width} {height}' style='width:100%;max-width:{width}px;"
-        f"display:block' role=img aria-label='{escaped(title)} by {escaped(horizontal)}'>{grid}{steps}{label}{drawn}"
-        f"</svg><figcaption>{names if len(lines) > 1 else ''}{note}</figcaption></figure>"
+        f"<figure><b>{escaped(title)}</b><br><img class=plot src='{drawing(draw, (4.2, 2.3), 'svg')}' "
+        f"alt='{escaped(title)} by {escaped(horizontal)}'><figcaption>{names if len(lines) > 1 else ''}{note}"
+        "</figcaption></figure>"
     )
-
-
-def round_values(low: float, high: float) -> list[float]:
-    """Returns about five round values, for the marks of an axis. The first one is at most `low`, the last one at least
-    `high`."""
-    from matplotlib.ticker import MaxNLocator
-
-    return [float(value) for value in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
-
-
-def short_numbers(values: Sequence[float]) -> list[str]:
-    """Returns numbers as texts, with as few digits as make them different: `0.9975` and `0.998`, not `0.998` twice."""
-    for digits in range(3, 17):
-        texts = [f"{value:.{digits}g}" for value in values]
-        if len({*texts}) == len(values):
-            break
-    return texts
-
-
-def line_svg(line: Line, colour: str, across: Callable[[float], float], down: Callable[[float], float]) -> str:
-    """Returns a line with its band as SVG. `across` and `down` map values to the coordinates of the picture."""
-    known = [(x, y, d) for x, y, d in zip(line.x, line.y, line.band or [0.0] * len(line.y)) if is_drawn(y)]
-    known = [(x, y, d if is_drawn(d) else 0.0) for x, y, d in known]
-    path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y, _ in known)
-    band = ""
-    if line.band:
-        upper = [f"{across(x):.1f},{down(y + d):.1f}" for x, y, d in known]
-        lower = [f"{across(x):.1f},{down(y - d):.1f}" for x, y, d in reversed(known)]
-        band = f"<polygon points='{' '.join(upper + lower)}' fill='{colour}' opacity=.2 />"
-    return f"{band}<polyline fill=none stroke='{colour}' stroke-width=2.2 points='{path}'/>"

@@ -20,7 +20,7 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#5b6570", "axes.labelcolor": "#1c2127",
     "xtick.color": "#5b6570", "ytick.color": "#5b6570", "font.size": 9, "axes.titlesize": 10, "legend.fontsize": 8,
     "legend.frameon": False, "grid.color": "#d5dae0", "grid.linewidth": 0.7, "axes.axisbelow": True,
-    "image.cmap": "Blues",
+    "image.cmap": "Blues", "axes.formatter.useoffset": False, "svg.hashsalt": "chopmix", "svg.fonttype": "none",
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def picture(draw: Callable[[Any], None], size: tuple[float, float], kind: str = 
         draw(figure)
         with warnings.catch_warnings():  # about letters that the font lacks, and labels without room
             warnings.filterwarnings("ignore", category=UserWarning)
-            figure.savefig(content, format=kind, dpi=110)
+            figure.savefig(content, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
     return content.getvalue()
 
 

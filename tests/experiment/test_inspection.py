@@ -83,7 +83,7 @@ def test_the_page_of_a_run_shows_what_it_learned(run, capsys):
     predicted = trace.predicted_tokens("answer")
     writes = [name.partition(" (writes ")[2] for name in names if " (writes " in name]
     assert writes == [f"{text!r})" for _, text in predicted]
-    assert "What each input contributes to the prediction of the true value" in page and "<svg" in page
+    assert "What each input contributes to the prediction of the true value" in page and "data:image/svg+xml" in page
     assert not re.search(r"(?:src|href)=['\"]?(?:https?:)?//", page) and len(page) < 500_000
     assert "1 attention graph\n" in capsys.readouterr().out
 
