@@ -6,8 +6,8 @@ file is a module with these members:
     AFTER                 only in projects: the command that precedes this command in `chopmix --help`
     run(options)          runs the command and returns the exit status (None is 0); `report_error` prints its errors
 
-`chopmix --help` imports all of these modules. A command imports torch only inside `run`, because importing torch takes
-seconds. `options/shared.py` contains the arguments that several commands share."""
+`chopmix --help` imports all of these modules, a command only its own. A command imports torch only inside `run`,
+because importing torch takes seconds. `options/shared.py` contains the arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..experiment.settings.hints import hint_for, missing_project
@@ -85,8 +85,8 @@ def report_error(error: Exception) -> int:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the options of one command. `KEY=VALUE` arguments may also follow flags; argparse alone does not support
     this. Prints a message and raises SystemExit(2) if arguments are unknown or missing."""
-    root = parser()
-    options, rest = root.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options, rest = parser(*words[:1]).parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
     if unknown:
         hint = flag_hint(unknown, rest) if hasattr(options, "overrides") else ""
@@ -113,10 +113,18 @@ def flag_hint(unknown: Sequence[str], rest: Sequence[str]) -> str:
     return "; settings are written KEY=VALUE, such as training.steps=500"
 
 
-def command_modules() -> dict[str, Any]:
-    """Returns the module of each command by name, in the order of `--help`. If Python already uses the name of a
-    command, the file name ends in `_model`: `import` is import_model.py, `inspect` is inspect_model.py."""
+def command_modules(command: str | None = None) -> dict[str, Any]:
+    """Returns the module of a command by its name; those of all commands, in the order of `--help`, if there is no
+    command of this name. If Python already uses the name of a command, the file name ends in `_model`: `import` is
+    import_model.py, `inspect` is inspect_model.py."""
     files = {name.removesuffix("_model"): module for name, module in modules_of("commands").items() if name != "cli"}
+    if command in files:
+        return {command: importlib.import_module(files[command])}
+    return all_commands(files)
+
+
+def all_commands(files: Mapping[str, str]) -> dict[str, Any]:
+    """See `command_modules`. `files` maps names of commands to names of modules."""
     modules = {name: importlib.import_module(module) for name, module in files.items()}
 
     def sort_key(name: str) -> tuple[int, bool, str]:
@@ -136,8 +144,8 @@ class Parser(argparse.ArgumentParser):
         super().error(printable(message + hint))
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the parser of all commands and their options."""
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Returns the parser of a command and its options; of all commands if there is no command of this name."""
     root = Parser(
         prog="chopmix",
         description="Chop up everything and throw it into the mix: train and use one transformer for every modality.",
@@ -145,10 +153,10 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"{ROOT} {importlib.import_module(ROOT).__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in command_modules().items():
-        command = commands.add_parser(name, help=module.HELP)
-        module.add_options(command)
-        command.set_defaults(command_module=module, command_parser=command)
+    for name, module in command_modules(command).items():
+        options = commands.add_parser(name, help=module.HELP)
+        module.add_options(options)
+        options.set_defaults(command_module=module, command_parser=options)
     return root
 
 

@@ -1,4 +1,5 @@
-"""What a split has skipped: bad samples, samples that a task excludes from its loss, and inputs that do not fit."""
+"""The record of what a split has skipped: bad samples, samples that a task excludes from its loss, and inputs that do
+not fit. `SampleSplit._sample` (`split.py`) skips bad samples."""
 
 from __future__ import annotations
 

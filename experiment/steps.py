@@ -1,4 +1,5 @@
-"""The number of steps of a run whose configuration has `minutes` or `epochs` instead of `steps`."""
+"""The number of steps of a run whose configuration has `minutes` or `epochs` instead of `steps`. The steps of an epoch
+are `Split.steps_of` (`data/split.py`)."""
 
 from __future__ import annotations
 

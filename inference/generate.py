@@ -1,5 +1,5 @@
-"""Generation with a trained model: the settings, the generation of complete items for samples, and the generation of
-texts that are streamed in pieces."""
+"""Generation token by token with a trained model: the settings, items for samples (texts, pictures, sounds, music),
+and texts that are streamed in pieces. `items.py` chooses between it and diffusion (`refine.py`)."""
 
 from __future__ import annotations
 

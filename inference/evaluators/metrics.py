@@ -1,4 +1,5 @@
-"""The metrics of all tasks on the validation split. Every run computes them at every evaluation."""
+"""The metrics of all tasks on the validation split. Every run computes them at every evaluation. They are defined in
+their task (`tasks/`), those of texts in `tasks/measuring/texts.py`."""
 
 from __future__ import annotations
 

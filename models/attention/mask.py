@@ -1,5 +1,5 @@
-"""Functions that apply an attention graph to tokens. They compute its mask, the dependence between tokens through all
-layers, and the tokens that a cache must keep."""
+"""What an attention graph means for given tokens: its mask, the dependence between tokens through all layers, and the
+tokens that a cache must keep. The mask is applied in `kernels.py`."""
 
 from __future__ import annotations
 

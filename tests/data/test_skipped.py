@@ -1,4 +1,5 @@
-"""Warnings about unusable data: one for each of the first ten, then one each time their number has doubled."""
+"""Warnings about unusable data: one for each of the first ten, then one each time their number has
+doubled. The samples that are skipped: tests/experiment/test_bad_samples.py."""
 
 from chopmix.data.skipped import FIRST_WARNINGS, BadSamples, LeftOut, is_printed
 from hypothesis import given, settings

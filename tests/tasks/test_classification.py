@@ -1,7 +1,8 @@
-"""Classification: labels of different types, and the loss on samples without a label."""
+"""Classification: labels of different types, the loss on samples without a label, and the metrics."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from chopmix.data.division import Division
@@ -13,6 +14,7 @@ from chopmix.tasks.classification import Classes, Classification
 from columns import Column
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import metrics
 
 LABELS = (
     st.integers(-20, 20)
@@ -86,3 +88,20 @@ def test_the_weight_of_unlabelled_samples_does_not_depend_on_the_number_of_label
         terms = task.terms(scores, Targets(values=values, count=labelled))
         per_target = terms["unlabelled"] / max(labelled, 1)  # as Learner.update divides it
         torch.testing.assert_close(per_target, -weight * expected)
+
+
+@given(st.integers(2, 9), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30))
+def test_accuracy_balanced_accuracy_and_f1_are_those_of_scikit_learn(count, pairs):
+    true, predicted = (np.array(column) % count for column in zip(*pairs))
+    task = fitted([f"c{number}" for number in range(count)])
+    scores = torch.nn.functional.one_hot(torch.tensor(predicted), count) * 3.0
+    values = torch.tensor(true)
+    values[0] = IGNORED if len(pairs) > 1 else values[0]
+    sums = task.measure(scores, Targets(values=values)) | {"count": (values != IGNORED).sum()}
+    figures = {name: metric.of_sums(sums) for name, metric in task.metrics.items() if metric.of_sums}
+    known = values.numpy() != IGNORED
+    true, predicted = true[known], predicted[known]
+    recalls = metrics.recall_score(true, predicted, labels=np.unique(true), average="macro", zero_division=0)
+    assert figures["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert figures["balanced_accuracy"] == pytest.approx(recalls)
+    assert figures["macro_f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro", zero_division=0))

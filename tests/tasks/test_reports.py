@@ -7,7 +7,6 @@ import jiwer
 import numpy as np
 import pytest
 import torch
-from chopmix.models.batch import IGNORED, Targets
 from chopmix.tasks.classification import Classes, Classification
 from chopmix.tasks.measuring.calibration import (
     Calibration,
@@ -32,23 +31,6 @@ def classification(count: int) -> Classification:
     task = Classification(target="label")
     task.learned = Classes([f"c{number}" for number in range(count)])
     return task
-
-
-@given(st.integers(2, 9), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30))
-def test_balanced_accuracy_and_f1_are_those_of_scikit_learn(count, pairs):
-    true, predicted = (np.array(column) % count for column in zip(*pairs))
-    task = classification(count)
-    scores = torch.nn.functional.one_hot(torch.tensor(predicted), count) * 3.0
-    values = torch.tensor(true)
-    values[0] = IGNORED if len(pairs) > 1 else values[0]
-    sums = task.measure(scores, Targets(values=values)) | {"count": (values != IGNORED).sum()}
-    figures = {name: metric.of_sums(sums) for name, metric in task.metrics.items() if metric.of_sums}
-    known = values.numpy() != IGNORED
-    true, predicted = true[known], predicted[known]
-    recalls = metrics.recall_score(true, predicted, labels=np.unique(true), average="macro", zero_division=0)
-    assert figures["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
-    assert figures["balanced_accuracy"] == pytest.approx(recalls)
-    assert figures["macro_f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro", zero_division=0))
 
 
 def answered(reporter, true, predicted, seed=0):

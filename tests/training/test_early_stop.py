@@ -204,25 +204,6 @@ def test_frozen_weights_are_averaged_bit_for_bit(tiny):
     assert {name for name in averaged if name.startswith(("tokenizers", "cores.main.blocks.0."))} == {*same}
 
 
-def test_epochs_become_steps(tiny, capsys):
-    file = tiny("epochs", training={"steps": None, "epochs": 1.5})
-    assert main(["train", str(file)]) == 0
-    folder = file.parent / "runs" / "epochs"
-    stored, summary = (json.loads((folder / name).read_text()) for name in ("epochs.json", "summary.json"))
-    assert stored["steps"] == summary["step"]
-    assert "1.5 epochs of" in capsys.readouterr().err
-    capsys.readouterr()
-    assert main(["train", str(file), "--dry-run"]) == 0
-    assert f"the run: {stored['steps']:,} steps, 1.50 epochs" in capsys.readouterr().out
-    assert main(["train", str(file), "training.epochs=2"]) == 0  # more epochs continue the run
-    assert json.loads((folder / "summary.json").read_text())["step"] > summary["step"]
-    assert main(["train", str(file), "training.steps=3"]) == 2
-    assert (
-        "needs one of 'steps', 'epochs' and 'minutes' (a budget of time), not steps and epochs; set the others to null"
-        in capsys.readouterr().err
-    )
-
-
 @pytest.mark.system
 def test_two_processes_stop_early_at_the_same_step(tiny, tmp_path):
     changes = {"training": {"steps": 60, "stop": {"patience": 2, "improvement": 100.0}}, "evaluation": {"every": 4},

@@ -1,4 +1,4 @@
-"""`training.minutes` becomes a number of steps when a run starts, and the resumed run keeps this number."""
+"""`training.minutes` and `training.epochs` become a number of steps when a run starts; the resumed run keeps it."""
 
 import json
 import subprocess
@@ -9,7 +9,6 @@ import pytest
 import torch
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.experiment import steps as budget
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.steps import Budget
 from chopmix.experiment.train import train
@@ -49,7 +48,7 @@ def test_minutes_become_steps_once(file, monkeypatch, capsys):
     train(load_config(file, [f"out={file.parent / 'b'}", "training.minutes=null", f"training.steps={steps}"]))
     ours, others = (weights(file.parent / name, steps) for name in "ab")
     assert all(torch.equal(ours[name], others[name]) for name in others)  # the timed steps do not change the weights
-    monkeypatch.setattr(budget, "seconds_per_step", lambda *_: pytest.fail("timed again"))
+    monkeypatch.setattr("chopmix.experiment.steps.seconds_per_step", lambda *_: pytest.fail("timed again"))
     assert train(config) == (summary, 0)
 
 
@@ -113,3 +112,22 @@ def test_a_killed_run_with_a_budget_of_minutes_ends_with_the_weights_of_a_whole_
     train(load_config(file, [*settings, *whole]))
     ours, others = (weights(file.parent / name, steps) for name in ("killed", "whole"))
     assert all(torch.equal(ours[name], others[name]) for name in others)
+
+
+def test_epochs_become_steps(tiny, capsys):
+    file = tiny("epochs", training={"steps": None, "epochs": 1.5})
+    assert main(["train", str(file)]) == 0
+    folder = file.parent / "runs" / "epochs"
+    stored, summary = (json.loads((folder / name).read_text()) for name in ("epochs.json", "summary.json"))
+    assert stored["steps"] == summary["step"]
+    assert "1.5 epochs of" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["train", str(file), "--dry-run"]) == 0
+    assert f"the run: {stored['steps']:,} steps, 1.50 epochs" in capsys.readouterr().out
+    assert main(["train", str(file), "training.epochs=2"]) == 0  # more epochs continue the run
+    assert json.loads((folder / "summary.json").read_text())["step"] > summary["step"]
+    assert main(["train", str(file), "training.steps=3"]) == 2
+    assert (
+        "needs one of 'steps', 'epochs' and 'minutes' (a budget of time), not steps and epochs; set the others to null"
+        in capsys.readouterr().err
+    )
