@@ -15,7 +15,7 @@ from ..files.pictures import COLOURS
 from ..files.printing import printable
 from ..files.writing import write_text
 from ..inference.document import document, escaped, section, table
-from ..inference.explorer import Explorer, ShownSet, View, colour_of, shown_set, token_texts
+from ..inference.explorer import Explorer, View, colour_of, shown_set
 from ..inference.tracing import Trace
 from ..models.attention.graph import Graph
 from ..models.attention.mask import dense_mask, reach
@@ -23,6 +23,7 @@ from ..models.batch import IGNORED, Batch
 from ..models.leaks import leaks, unused_inputs
 from ..models.tokens import CORE, PADDING, Tokens
 from .changes import read_changes
+from .inspected_values import reach_by_layer, targets_with_ids, token_counts
 from .learned_sections import answer_section, by_input_section, layer_sections
 from .settings.document import dumped
 from .shown_sample import Choice, Shown, counted, targets_of
@@ -164,12 +165,16 @@ def item_parts(shown: Shown) -> list[str]:
 
 def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
     """Returns HTML with a table of the number of tokens of each input, and of their share of the set."""
-    total, rows = int((tokens.sample != PADDING).sum()), []
-    for number, name in enumerate(names):
-        count = int(((tokens.input == number) & (tokens.sample != PADDING)).sum())
-        if count or number != CORE:
-            dot = f"<span class=dot style='--tint:{COLOURS[colour_of(number)]}'></span>"
-            rows.append([f"{dot}{escaped(name)}", f"{count:,}", f"{count / max(total, 1):.0%}"])
+    counts = token_counts(tokens, len(names) - 1)
+    rows = [
+        [
+            f"<span class=dot style='--tint:{COLOURS[colour_of(number)]}'></span>{escaped(name)}",
+            f"{count:,}",
+            f"{count / max(sum(counts), 1):.0%}",
+        ]
+        for number, (name, count) in enumerate(zip(names, counts, strict=True))
+        if count or number != CORE
+    ]
     return table(["input", "tokens", "share"], rows, numbers=2)
 
 
@@ -186,13 +191,12 @@ def graph_parts(shown: Shown) -> list[str]:
 def reach_table(graphs: Sequence[Graph], tokens: Tokens) -> str:
     """Returns HTML with a table by layer: the average number of tokens that a token attends to, and the average and
     largest number of tokens whose information can have reached a token."""
-    is_token, rows = tokens.sample[0] != PADDING, []
-    for depth, graph in enumerate(graphs, start=1):
-        attended = dense_mask(graph, tokens, tokens)[0][is_token].sum(1).float()
-        sources = reach(graphs[:depth], tokens)[0][is_token].sum(1).float()
-        rows.append([str(depth), f"{attended.mean():.1f}", f"{sources.mean():.1f}", f"{int(sources.max())}"])
+    rows = [
+        [str(depth), f"{layer.attended:.1f}", f"{layer.sources:.1f}", f"{layer.most}"]
+        for depth, layer in enumerate(reach_by_layer(graphs, tokens), start=1)
+    ]
     head = ["layer", "attended to, on average", "reachable, on average", "reachable, at most"]
-    return table(head, rows, f"Numbers of tokens, of {int(is_token.sum())} in the set", numbers=3)
+    return table(head, rows, f"Numbers of tokens, of {int((tokens.sample[0] != PADDING).sum())} in the set", numbers=3)
 
 
 def cross_parts(batch: Batch) -> list[str]:
@@ -217,29 +221,15 @@ def target_table(name: str, shown: Shown) -> str:
     """Returns HTML with the targets of the task `name`: a table of the tokens at which the task predicts, the ids that
     it must predict and, for a trained model, the most likely id; or, if its target is not an input with ids, the
     label."""
-    batch, choppers = shown.batch, shown.choppers
-    targets, target = batch.targets[name], shown.tasks[name].target
-    planned = batch.set_of(targets)
-    vocabulary = choppers[target].vocabulary if target in choppers else None
-    if vocabulary is None or target not in planned.chunks or targets.values.is_floating_point():
-        (label, *_) = planned.labels.get(target) or [None]
+    targets = targets_with_ids(name, shown)
+    if targets is None:
+        target = shown.tasks[name].target
+        (label, *_) = shown.batch.set_of(shown.batch.targets[name]).labels.get(target) or [None]
         return f"<p>{escaped(name)}: {escaped(label)}</p>"
-    ids, context = targets.values.flatten().tolist(), planned.chunks[target].values.flatten().tolist()
-    if len(context) == len(ids):
-        places = [repr(vocabulary.shown(id)) for id in context]
-    else:  # only the masked slots are supervised
-        texts, _ = token_texts(
-            ShownSet("", planned, {}, [[n] for n in range(planned.tokens.shape[1])]), choppers, shown.model.inputs
-        )
-        places = [f"slot {slot}, {texts[slot]}" for slot in targets.slots.tolist()]
-    rows = [[escaped(place), escaped(repr(vocabulary.shown(id)))] for place, id in zip(places, ids)]
+    rows = [[escaped(place), escaped(text)] for place, text, *_ in targets]
     head = ["token", "target"]
-    output = shown.trace.outputs.get(name) if shown.trace else None
-    if output is not None and output.dim() == 2 and len(output) == len(ids) and output.shape[1] >= vocabulary.size:
+    if targets and targets[0].best is not None:
         head += ["most likely", "probability of the target"]
-        shares = output[:, : vocabulary.size].float().softmax(-1).cpu()
-        for row, best, id, line in zip(rows, shares.argmax(-1).tolist(), ids, shares):
-            row += [escaped(repr(vocabulary.shown(best))), f"{line[id]:.3f}" if id != IGNORED else ""]
-    rows = [row for row, id in zip(rows, ids) if id != IGNORED]
+        rows = [[*row, escaped(each.best), f"{each.probability:.3f}"] for row, each in zip(rows, targets)]
     more = f"<p>The first {FEW} of {len(rows):,}.</p>" if len(rows) > FEW else ""
     return f"<h3>{escaped(name)}</h3>{table(head, rows[:FEW])}{more}"

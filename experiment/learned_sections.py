@@ -20,9 +20,8 @@ from ..inference.explorer import colour_of, spread_layers
 from ..inference.pages import cell_html
 from ..inference.shown_answers import answer_cell, short_text
 from ..inference.tracing import Trace, batch_of, traced
-from ..models.batch import IGNORED, Batch
-from ..models.tokens import CORE
 from ..tasks.base import Task
+from .inspected_values import attention_by_input, supervised_slots
 from .shown_sample import Choice, Shown, counted, index_of, predictions, true_text, true_value
 
 TEACHER_FORCING = (
@@ -101,39 +100,15 @@ def contributions(shown: Shown) -> str:
 def by_input_section(shown: Shown) -> list[str]:
     """Returns a table with the share of attention that each input gets from the tokens at which the tasks predict, in
     each layer (mean over heads) and in the rollout. Empty if the main set has one input, or no task predicts there."""
-    trace, names = shown.trace, [*shown.model.inputs]
-    main, core = trace.cores["main"], {CORE: "(core)"}
-    targets = trace.batch.targets
-    slots = sorted(
-        {slot for task in targets if not targets[task].of_encoder for slot in targets_slots(trace.batch, task)}
-    )
-    owners = main.plan.tokens.input[0]
-    present = sorted({*owners[main.plan.tokens.sample[0] > 0].tolist()})
-    if len(slots) == 0 or len(present) < 2:
-        return []
-    layers = [layer for layer, weights in enumerate(main.attention, start=1) if len(weights)]
+    layers = [layer for layer, weights in enumerate(shown.trace.cores["main"].attention, start=1) if len(weights)]
     chosen = [layers[number - 1] for number in spread_layers(len(layers), min(len(layers), COLUMNS))] if layers else []
-    rows_of = {f"layer {layer}": main.attention[layer - 1].mean(0)[slots].mean(0) for layer in chosen}
-    rows_of["rollout"] = main.rollout()[slots].mean(0)
-    rows = []
-    for number in present:
+    rows, names = [], ["(core)", *shown.model.inputs]
+    for number, shares in zip(*attention_by_input(shown.trace, chosen)):
         dot = f"<span class=dot style='--tint:{COLOURS[colour_of(number)]}'></span>"
-        shares = [float(weights[owners == number].sum()) for weights in rows_of.values()]
-        rows.append([f"{dot}{escaped(core.get(number) or names[number - 1])}", *(f"{share:.1%}" for share in shares)])
+        rows.append([f"{dot}{escaped(names[number])}", *(f"{share:.1%}" for share in shares.tolist())])
     text = "<p>The share of attention that each input gets from the tokens at which the tasks predict.</p>"
-    return [
-        section("Attention by input", text, table(["input", *rows_of], rows, numbers=len(rows_of)), anchor="inputs")
-    ]
-
-
-def targets_slots(batch: Batch, task: str) -> list[int]:
-    """Returns the slots whose output vectors a task uses for its known targets."""
-    targets = batch.targets[task]
-    known = targets.values.flatten() if targets.groups is None else None
-    slots = torch.arange(batch.set_of(targets).tokens.sample.shape[1]) if targets.slots is None else targets.slots.cpu()
-    if known is not None and len(known) == len(slots) and not known.is_floating_point():
-        slots = slots[known.cpu() != IGNORED]
-    return slots.tolist()
+    head = ["input", *(f"layer {layer}" for layer in chosen), "rollout"]
+    return [section("Attention by input", text, table(head, rows, numbers=len(head) - 1), anchor="inputs")] * bool(rows)
 
 
 def slots_of(trace: Trace, task: str, name: str) -> list[int]:
@@ -230,7 +205,7 @@ def replaced_section(shown: Shown, choice: Choice) -> list[str]:
     if not replaced:
         return []
     slots = {slot for each in replaced for slot in slots_of(trace, task, each.name)}
-    text = REPLACING + USED_AT_THE_END * bool(set(targets_slots(trace.batch, task)) & slots)
+    text = REPLACING + USED_AT_THE_END * bool(set(supervised_slots(trace.batch, task)) & slots)
     text += TEACHER_FORCING * shown.tasks[task].needs.generates
     rows = [[*map(escaped, (each.name, each.source, *each.texts))] for each in replaced]
     depth = max(len(each.texts) for each in replaced)
