@@ -81,8 +81,8 @@ def write_results(what: str, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def read_results(what: str) -> list[dict[str, Any]]:
-    """Returns all rows of a measurement, oldest first. Rows from before November 26, 2026 are in CSV files: they lack
-    some columns of `ENVIRONMENT`, and their day is in the name of the file."""
+    """Returns all rows of a measurement, oldest first. Rows that are older than November 26, 2026 are in CSV files,
+    which lack some columns of `ENVIRONMENT` and have their day in the file name."""
     rows: list[dict[str, Any]] = []
     for file in sorted(FOLDER.glob(f"{what}_*.csv")):
         hardware, _, day = file.stem.removeprefix(f"{what}_").rpartition("_")

@@ -138,7 +138,7 @@ def moved_back(folder: Path) -> tuple[Change, ...]:
 
 
 def moved(changes: Sequence[Change], step: int | None) -> tuple[Change, ...]:
-    """Returns the changes up to the checkpoint of a step, and at this checkpoint one with all later settings."""
+    """Returns the changes until a step, and a change at this step that has the settings of all later changes."""
     kept = [change for change in changes if step is not None and change.step <= step]
     later = [change for change in changes if change not in kept]
     settings: dict[str, Setting] = {}

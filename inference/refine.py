@@ -113,7 +113,7 @@ def draft_of_samples(generation: Generation, name: str, first: First) -> tuple[l
     def read(others: Mapping[str, Any], inputs: Collection[str]) -> Batch:
         """Returns the samples with the draft, the items `others`, and only these of their `inputs`."""
         new = {**others, task.target: ids}
-        predicted = {name: None for name in split.inputs.targets if name not in inputs}  # `read` keeps them otherwise
+        predicted = {name: None for name in split.inputs.targets if name not in inputs}  # else `read` keeps the true values
         return split.read(generation.indices, inputs={*inputs, *new}, rows="one_each", replaced={**predicted, **new})
 
     batch = read(first, generation.inputs or ())

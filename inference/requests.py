@@ -128,7 +128,7 @@ def check_samples(run: TrainedRun, names: Collection[str], tasks: Collection[str
 
 
 def not_read(run: TrainedRun, name: str, inputs: Sequence[str], targets: Sequence[str]) -> RunError:
-    """Returns the error about a name that is none of the `inputs` from which `targets` are predicted."""
+    """Returns the error about a name that is not one of `inputs`, the inputs from which `targets` are predicted."""
     possible = f"possible: {', '.join(inputs)}" if inputs else "it has no other inputs"
     if name not in run.choppers:
         return RunError(f"{run.folder} has no input {name!r}; possible: {', '.join(inputs or run.choppers)}")

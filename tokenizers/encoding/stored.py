@@ -106,6 +106,7 @@ def _encoding_of(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
 
 
 def _other_encoding(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
+    """Returns the stored encoding of a `folder`, whose symbols are not single characters."""
     frame = {name: value for name, value in parts.frame.model_dump().items() if value is not None}
     if parts.name == "bpe":
         encoding: Encoding = bpe_of(folder / "ranks.tiktoken", parts.pattern)
