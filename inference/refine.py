@@ -113,7 +113,8 @@ def draft_of_samples(generation: Generation, name: str, first: First) -> tuple[l
     def read(others: Mapping[str, Any], inputs: Collection[str]) -> Batch:
         """Returns the samples with the draft, the items `others`, and only these of their `inputs`."""
         new = {**others, task.target: ids}
-        predicted = {name: None for name in split.inputs.targets if name not in inputs}  # else `read` keeps the true values
+        # None: `read` does not keep the true value of a predicted input.
+        predicted = {name: None for name in split.inputs.targets if name not in inputs}
         return split.read(generation.indices, inputs={*inputs, *new}, rows="one_each", replaced={**predicted, **new})
 
     batch = read(first, generation.inputs or ())

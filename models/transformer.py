@@ -290,8 +290,8 @@ class Transformer(nn.Module):
     def plan_missing(
         self, x, tokens, layouts, cache, source, source_layout
     ) -> tuple[Tokens, Sequence[Layout], Layout | None]:  # fmt: skip
-        """Returns (tokens, layouts, layout of the cross-attention). The arguments are those of `forward`; those that are
-        None are created: plain tokens that follow the tokens of the cache, and the layouts of all layers."""
+        """Returns (tokens, layouts, layout of the cross-attention). The arguments are those of `forward`; those that
+        are None are created: plain tokens that follow the tokens of the cache, and the layouts of all layers."""
         plain = {"start": 0 if cache is None else cache.length, "axes": self.axes}
         on_cpu = plain_tokens(*x.shape[:2], **plain) if tokens is None else tokens.to("cpu")
         tokens = plain_tokens(*x.shape[:2], **plain, device=x.device) if tokens is None else tokens
