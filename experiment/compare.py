@@ -143,7 +143,7 @@ def mean_line(curves: Sequence[Curve]) -> Line:
         for step, value in curve:
             values.setdefault(step, []).append(value)
     steps = sorted(values)
-    with np.errstate(invalid="ignore"):  # of infinite values
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinite and very large values
         means = [float(np.mean(values[step])) for step in steps]
         band = [float(np.std(values[step], ddof=1)) if len(values[step]) > 1 else 0.0 for step in steps]
     return Line(steps, means, band if len(curves) > 1 else ())

@@ -52,7 +52,7 @@ class Target(NamedTuple):
     """The token at which it is predicted; its slot too, if only some tokens are supervised."""
     text: str
     best: str | None = None
-    """The text of the most likely id; None without a trained model."""
+    """The text of the most likely id; None without a trained model, or if its output has no logits of ids."""
     probability: float | None = None
 
 

@@ -124,20 +124,21 @@ def is_drawn(value: float) -> bool:
 
 
 def draw_line(canvas: Any, line: Line, colour: str, **style: Any) -> None:
-    """Draws a line with its band on matplotlib's Axes. Values that cannot be drawn are left out. `style`: options of
-    `Axes.plot`."""
-    y, band = (np.array([value if is_drawn(value) else np.nan for value in values]) for values in (line.y, line.band))
+    """Draws a line with its band on matplotlib's Axes. Values that cannot be drawn are left out, so that the values
+    before and after them are connected. `style`: options of `Axes.plot`."""
+    kept = [number for number, value in enumerate(line.y) if is_drawn(value)]
+    x, y = (np.array([values[number] for number in kept]) for values in (line.x, line.y))
     style = {"linewidth": 1.8, "marker": "o" if len(y) == 1 else None, "markersize": 5} | style
-    canvas.plot(line.x, y, color=colour, **style)
-    if len(band):
-        band = np.nan_to_num(band)
-        canvas.fill_between(line.x, y - band, y + band, color=colour, alpha=0.2, linewidth=0)
+    canvas.plot(x, y, color=colour, **style)
+    if line.band:
+        band = np.array([line.band[number] if is_drawn(line.band[number]) else 0.0 for number in kept])
+        canvas.fill_between(x, y - band, y + band, color=colour, alpha=0.2, linewidth=0)
 
 
 def chart(
     lines: Mapping[str, Line], colours: Mapping[str, str], horizontal: str, title: str, zero: bool = False
 ) -> str:
-    """Returns a line chart. `horizontal`: the title of the x axis. `zero`: the y axis begins at 0. Values that cannot
+    """Returns a line chart. `horizontal`: the title of the x axis. `zero`: the y axis contains 0. Values that cannot
     be drawn (`is_drawn`) are left out; a line below the chart says how many."""
 
     def draw(canvas: Any) -> None:
@@ -146,7 +147,8 @@ def chart(
         canvas.set_xlabel(horizontal)
         canvas.locator_params(axis="x", nbins=6, integer=True)  # steps or layers
         canvas.grid(axis="y")
-        canvas.set_ylim(bottom=0 if zero else None)
+        if zero:
+            canvas.axhline(0, linewidth=0)
 
     missing = sum(not is_drawn(y) for line in lines.values() for y in line.y)
     note = f"<br>{missing} values are not finite or too large" if missing else ""

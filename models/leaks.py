@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from .attention.graph import Graph
+from .attention.graph import Graph, operands
 from .attention.mask import dense_mask, reach
 from .batch import Batch, Targets
 from .contract import is_user_defined
@@ -51,7 +51,7 @@ class LeakCheck:
         """Raises LeakError if a supervised slot of the batch depends on the carrier of its target. The message names
         the first such slot. `main` and `encoder` are the graphs of the two cores, one graph per layer."""
         for name, graphs in (("main", main), ("encoder", encoder)):
-            declared = {g for g in operands({*graphs}) if is_user_defined(g) and type(g).ahead is not Graph.ahead}
+            declared = {g for g in with_operands({*graphs}) if is_user_defined(g) and type(g).ahead is not Graph.ahead}
             if declared and name in batch.sets:
                 check_declared(declared, batch.sets[name].tokens)
         for task, targets in batch.targets.items():
@@ -124,16 +124,16 @@ def leak(task: str, token: int, slot: int) -> LeakError:
     )
 
 
-def operands(graphs: Iterable[Graph]) -> Iterator[Graph]:
-    """Yields the graphs and all their operands."""
+def with_operands(graphs: Iterable[Graph]) -> Iterator[Graph]:
+    """Yields the graphs, their operands, the operands of these, and so on."""
     for graph in graphs:
         yield graph
-        yield from operands(graph.operands())
+        yield from with_operands(operands(graph))
 
 
 def user_classes(module: nn.Module, graphs: Iterable[Graph] = ()) -> list[str]:
     """Returns the names of the user-defined classes of a module, of the modules inside it, and of graphs."""
-    parts = [part for part in (*module.modules(), *operands(graphs)) if is_user_defined(part)]
+    parts = [part for part in (*module.modules(), *with_operands(graphs)) if is_user_defined(part)]
     return list(dict.fromkeys(type(part).__name__ for part in parts))
 
 

@@ -17,6 +17,16 @@ class Dilated(Graph):
 
 
 @dataclass(frozen=True)
+class OfOperands(Graph):
+    """A graph with a field whose name a method of the base class could have."""
+
+    operands: int
+
+    def edge(self, query, key):
+        return query.sample == key.sample
+
+
+@dataclass(frozen=True)
 class OfInput(Graph):
     """Read the tokens of one input that are near on some axes: takes names of inputs and of axes."""
 

@@ -31,6 +31,13 @@ class LidarTokenizer(nn.Module):
         return self.embedding(chunks.values)
 
 
+class FlaggedTokenizer(LidarTokenizer):
+    """An embedder with an option that has the name of a part of other embedders."""
+
+    def __init__(self, chopper, width, context, *, position: bool = True):
+        super().__init__(chopper, width, context)
+
+
 class Rooms(SampleDataset):
     """Scans with a gap, and a word for the side of the gap."""
 

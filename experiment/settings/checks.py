@@ -168,7 +168,7 @@ def absolute_positions_fit(
     for name, part in inputs.items():
         context = encoder.context if encoder and name not in generated else model.options["context"]
         position = part.options.get("position")
-        if position is not None:
+        if isinstance(position, Part):  # a user-defined tokenizer may have another option of this name
             yield from absolute_position_fits(name, position, context, width)
 
 

@@ -105,10 +105,6 @@ class Graph:
     def __invert__(self) -> Not:
         return Not(self)
 
-    def operands(self) -> list[Graph]:
-        """Returns the graphs that this graph is made of, such as the two sides of `&`."""
-        return [value for value in vars(self).values() if isinstance(value, Graph)]
-
     def parts(self) -> tuple[Graph, ...]:
         """Returns the operands if the graph is a chain of `&`, else the graph itself in a tuple."""
         return (self,)
@@ -125,7 +121,7 @@ class Graph:
         """Returns whether an edge depends on the number of tokens between the two tokens, or before one of them. The
         default is True if an operand of the graph returns True. A user-defined graph whose edges depend on such a
         number must override this method."""
-        return any(operand.counts() for operand in self.operands())
+        return any(operand.counts() for operand in operands(self))
 
     def later(self, key: Node, order: Tensor):
         """Returns whether a token at running order `order` or later, which generation appends to the sample, can read
@@ -135,6 +131,11 @@ class Graph:
     def is_causal(self) -> bool:
         """Whether no token can read a later token of its sample; `ahead` decides this for all possible tokens."""
         return self.ahead() == frozenset()
+
+
+def operands(graph: Graph) -> list[Graph]:
+    """Returns the graphs that a graph consists of, such as the two sides of `&`."""
+    return [value for value in vars(graph).values() if isinstance(value, Graph)]
 
 
 def _fits(edges: Tensor, query: Node, key: Node) -> bool:

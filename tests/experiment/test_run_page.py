@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -124,7 +125,7 @@ def test_a_chart_leaves_out_values_that_cannot_be_drawn(y):
     canvas = figure.subplots()
     draw_line(canvas, Line([0, 1, 2], y, [0.1, 0.1, float("nan")]), "red")
     known = [value for value in y if is_drawn(value)]
-    assert [value for value in canvas.lines[0].get_ydata() if value == value] == known
+    assert canvas.lines[0].get_ydata().tolist() == known
     low, high = canvas.get_ylim()
     assert low < high and all(low < value < high for value in known) and high - low < 10
     page = chart({"<a>": Line([0, 1, 2], y, [0.1] * 3)}, {"<a>": "red"}, "<step>", "<loss>")
@@ -134,7 +135,28 @@ def test_a_chart_leaves_out_values_that_cannot_be_drawn(y):
     assert ElementTree.fromstring(picture).tag.endswith("svg")
 
 
-@pytest.mark.parametrize("y", [[0.9975, 0.9986, 1.0], [1.0, 1.8], [10.0, 18.8], [-3.0, 2e9]])
+def test_a_chart_from_zero_also_shows_values_below_it(monkeypatch):
+    """In an earlier version the axis began at 0, so that the loss of a density above 1 was outside."""
+    canvas = Figure().subplots()
+    monkeypatch.setattr("chopmix.inference.document.drawing", lambda draw, *_: draw(canvas))
+    for y in ([-1.0, -2.0], [-1.0, 3.0], [2.0, 3.0]):
+        canvas.clear()
+        chart({"a": Line([0, 1], y)}, {"a": "red"}, "step", "loss", zero=True)
+        low, high = canvas.get_ylim()
+        assert low <= min(0, *y) < max(0, *y) <= high
+
+
+def test_a_value_between_two_that_cannot_be_drawn_is_visible():
+    canvas = Figure().subplots()
+    draw_line(canvas, Line(range(5), [1.0, math.nan, 2.0, math.nan, 3.0]), "red")
+    assert canvas.lines[0].get_xydata().tolist() == [[0, 1], [2, 2], [4, 3]]
+
+
+def test_very_large_values_of_several_seeds_have_a_mean_without_a_warning(recwarn):
+    assert mean_line([[(1, 1e308)], [(1, 1.5e308)]]).y == [math.inf] and not recwarn.list
+
+
+@pytest.mark.parametrize("y", [[0.9975, 0.9986, 1.0], [1000.01, 1000.02], [1.0, 1.8], [-3.0, 2e9]])
 def test_the_marks_of_an_axis_are_different(y):
     """In an earlier version two marks were 0.998."""
     with rc_context(STYLE):

@@ -50,6 +50,21 @@ def test_the_modules_of_user_defined_code_are_read_from_the_configuration(tiny):
     assert core.graphs == (Causal() & SameSample() & ~Dilated(3),) * 2
 
 
+def test_an_option_named_position_may_be_a_number(tiny):
+    inputs = {
+        "scan": {"use": "own_modality:FlaggedTokenizer", "position": True},
+        "text": {"use": "text", "encoding": "bytes"},
+    }
+    config = load_config(
+        tiny(
+            inputs=inputs,
+            data={"dataset": "own_modality:Rooms"},
+            training={"samples_per_step": 2, "tokens_per_step": None},
+        )
+    )
+    assert config.inputs["scan"].options["position"] is True
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [

@@ -22,11 +22,12 @@ from chopmix.models.attention.graph import (
 )
 from chopmix.models.attention.mask import dense_mask, lasting, reach, reads
 from chopmix.models.graphs.neighbourhood import Neighbourhood
+from chopmix.models.leaks import with_operands
 from chopmix.models.tokens import Tokens, within_samples
 from drawn import LEAVES, causal_graphs, graphs, laid_out, tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from own_graph import Always, Dilated, Distance, OfQueries, Silent
+from own_graph import Always, Dilated, Distance, OfOperands, OfQueries, Silent
 
 # beartype checks a random item of a tuple; hypothesis warns of random numbers that it does not control
 pytestmark = pytest.mark.filterwarnings(
@@ -358,3 +359,9 @@ def test_a_window_forgets_earlier_tokens_except_the_first_and_those_on_an_axis()
     assert lasting([Causal() & Window(3)], nine)[0].nonzero()[:, 0].tolist() == [0, 7, 8]
     assert lasting([Causal() & (Window(3) | On(1))], nine)[0].nonzero()[:, 0].tolist() == [0, 2, 3, 7, 8]
     assert lasting([Causal() & Window(3), Causal()], nine).all(), "one layer that reads all keeps all"
+
+
+def test_a_field_of_a_users_graph_may_have_any_name():
+    graph = OfOperands(3) & Window(2)
+    assert graph.counts() and not OfOperands(3).counts()
+    assert list(with_operands([graph])) == [graph, OfOperands(3), Window(2)]
