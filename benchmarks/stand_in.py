@@ -105,7 +105,7 @@ def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any
                 steps, width = 2 * math.lcm(chopper.window, chopper.period or 1), len(chopper.names)
                 stream = config.data.columns.get(task.input, task.input)
                 functions[stream] = lambda random, _, shape=(steps, width): random.standard_normal(shape)
-                future = task.horizon or 4, width
+                future = task.first or 4, width
                 functions[column] = lambda random, _, shape=future: random.standard_normal(shape)
             elif isinstance(task, Classification):
                 unlabelled = task.unlabelled

@@ -330,11 +330,11 @@ class Run(TrainedRun):
             )
         return calibration
 
-    def as_split(self, samples: Sample | Sequence[Sample], for_prediction: bool = True) -> SampleSplit:
-        """Returns samples in memory (one mapping, or a list of mappings) as a split. If `for_prediction`, the samples
-        are chopped as for prediction: the text of a mask token is read as this token and filled in. Otherwise they are
-        chopped as for training. A sample is bad if every input of the encoder is missing or is an empty text. Raises
-        RunError for an input that the run does not have."""
+    def as_split(self, samples: Samples | Sample | Sequence[Sample], for_prediction: bool = True) -> SampleSplit:
+        """Returns samples in memory (one mapping, a list of mappings, or `Samples`) as a split. If `for_prediction`,
+        the samples are chopped as for prediction: the text of a mask token is read as this token and filled in.
+        Otherwise they are chopped as for training. A sample is bad if every input of the encoder is missing or is an
+        empty text. Raises RunError for an input that the run does not have."""
         samples = as_samples(samples)
         known = (*self.choppers, *target_columns(self.tasks))
         if unknown := [name for name in samples.column_names if name not in known]:

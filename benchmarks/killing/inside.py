@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -256,4 +257,5 @@ def run_plan(plan: Plan, forked: bool = True) -> None:
         if plan.log:
             operations = [(kind, nameless(path)) for kind, path in watch.operations]
             Path(plan.folder, plan.log).write_text(json.dumps({"seen": operations, "unseen": watch.bypassed}))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would interrupt the end of the fork, not of the run
     sys.exit(status)

@@ -264,7 +264,7 @@ def test_workers_change_neither_weights_nor_metrics(tmp_path, capsys):
 @pytest.mark.system
 def test_evaluations_vectors_and_predictions_are_the_same_with_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(read_ahead, "SAMPLES_PER_WORKER", 1)
-    monkeypatch.setattr("chopmix.experiment.run.ROWS", 1)
+    monkeypatch.setattr("chopmix.experiment.run.ROWS_AT_ONCE", 1)
     started, start = [], Workers.start
     monkeypatch.setattr(Workers, "start", lambda feed: (started.append(feed.number), start(feed)))
     write_images(tmp_path)

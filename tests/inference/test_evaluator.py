@@ -123,7 +123,7 @@ def test_a_short_form_with_a_wrong_value_is_refused(tiny, capsys):
 def test_attribution_reads_as_many_rows_as_the_evaluation(tmp_path, monkeypatch):
     """An earlier version read 64 rows for any `evaluation.rows`, which a user sets to a small number to save memory."""
     row_counts = []
-    monkeypatch.setattr(attribution, "measure_attribution", lambda *_, rows, **more: row_counts.append(rows) or {})
+    monkeypatch.setattr(attribution, "measure_attribution", lambda trained, *_: row_counts.append(trained.rows) or {})
     few = ["training.steps=1", "training.samples_per_step=4", "data.dataset.samples=64", "evaluation.rows=7"]
     config = load_config(CONFIGS / "quickstart.yaml", [*few, "evaluation.generated=0", f"out={tmp_path / 'run'}"])
     train(replace(config, checkpoints=replace(config.checkpoints, best="val/loss")))

@@ -111,7 +111,7 @@ def test_user_defined_functions_are_measured_at_the_end_of_training(tmp_path, mo
     (tmp_path / "pairs.yaml").write_text(config + "evaluation: {in_context: 8}\n")
     assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
     lines = (tmp_path / "pairs" / "in_context.csv").read_text().splitlines()
-    assert lines[0] == header("ridge", "nearest neighbours") + ",layers,R2,R2 se"
+    assert lines[0] == header("least squares", "ridge", "nearest neighbours") + ",layers,R2,R2 se"  # those of Linear
     assert (tmp_path / "pairs" / "summary.json").exists()
 
 
