@@ -124,7 +124,7 @@ def command_modules(command: str | None = None) -> dict[str, Any]:
 
 
 def all_commands(files: Mapping[str, str]) -> dict[str, Any]:
-    """See `command_modules`. `files` maps names of commands to names of modules."""
+    """Returns the modules of all commands by name, in the order of `--help`. `files` has the names of the modules."""
     modules = {name: importlib.import_module(module) for name, module in files.items()}
 
     def sort_key(name: str) -> tuple[int, bool, str]:

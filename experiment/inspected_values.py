@@ -71,15 +71,16 @@ def targets_with_ids(name: str, shown: Shown) -> list[Target] | None:
         whole = ShownSet("", planned, {}, [[n] for n in range(planned.tokens.shape[1])])
         texts, _ = token_texts(whole, shown.choppers, shown.model.inputs)
         places = [f"slot {slot}, {texts[slot]}" for slot in targets.slots.tolist()]
-    rows = [Target(place, repr(vocabulary.shown(id))) for place, id in zip(places, ids)]
+    known = [(number, places[number], id) for number, id in enumerate(ids) if id != IGNORED]
     output = shown.trace.outputs.get(name) if shown.trace else None
-    if output is not None and output.dim() == 2 and len(output) == len(ids) and output.shape[1] >= vocabulary.size:
-        shares = output[:, : vocabulary.size].float().softmax(-1).cpu()
-        rows = [
-            row._replace(best=repr(vocabulary.shown(int(line.argmax()))), probability=float(line[max(id, 0)]))
-            for row, id, line in zip(rows, ids, shares)
-        ]
-    return [row for row, id in zip(rows, ids) if id != IGNORED]
+    if output is None or output.dim() != 2 or len(output) != len(ids) or output.shape[1] < vocabulary.size:
+        return [Target(place, repr(vocabulary.shown(id))) for _, place, id in known]
+    shares = output[:, : vocabulary.size].float().softmax(-1).cpu()
+    best = [repr(vocabulary.shown(id)) for id in shares.argmax(-1).tolist()]
+    return [
+        Target(place, repr(vocabulary.shown(id)), best[number], float(shares[number, id]))
+        for number, place, id in known
+    ]
 
 
 def supervised_slots(batch: Batch, task: str) -> list[int]:

@@ -121,4 +121,4 @@ def generate(
 
 def opened(run: Run | str | Path) -> Run:
     """Returns the run. If `run` is a folder, the run is loaded from it."""
-    return load(run) if isinstance(run, str | os.PathLike) else run
+    return run if isinstance(run, Run) else load(run)

@@ -12,7 +12,7 @@ import torch
 
 from ..files.errors import RunError
 from ..files.printing import listed
-from ..models.layers.positions import Learned, interpolated
+from ..models.layers.positions import Learned, LearnedGrid, interpolated
 from ..models.model import Model
 from ..tokenizers.base import Part, Role
 from ..training import checkpoints as checkpoint
@@ -164,7 +164,7 @@ def resize_positions(model: Model, source: Path, config: Config, source_weights:
     resized = []
     for name, tokenizer in model.tokenizers.items():
         key, position = f"tokenizers.{name}.position.table.weight", getattr(tokenizer, "position", None)
-        if getattr(position, "grid", None) is None or key not in source_weights:
+        if not isinstance(position, LearnedGrid) or key not in source_weights:
             continue
         open_run = partial(open_part, trust=config.nested)
         grid = build_choppers(config, source / "assets", open_run=open_run)[name].grid

@@ -437,14 +437,14 @@ def rows_can_be_planned(model: Part, training: Training) -> Problems:
 
 
 def holds_samples(data: Data) -> bool:
-    """Returns whether the data set of a configuration holds samples. False if it is a text corpus, or if there is no
-    data set with this name."""
+    """Returns whether the data set of a configuration holds samples. False for a text corpus, and without a data
+    set."""
     kind = dataset_class(data)
     return kind is not None and kind.holds_samples
 
 
 def dataset_class(data: Data) -> type[Dataset] | None:
-    """Returns the class of the data set; None if there is none, or if its name is invalid."""
+    """Returns the class of the data set; None if there is none."""
     return None if data.dataset is None else data.dataset.target
 
 

@@ -75,8 +75,12 @@ def plug_in(name: str) -> type[g.Graph] | None:
     this name, or the file defines no subclass of `Graph`."""
     module = modules_of(FOLDER).get(name)
     kinds = [] if module is None else vars(importlib.import_module(module)).values()
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, g.Graph)
-                 and kind.__module__ == module), None)  # fmt: skip
+    return next((kind for kind in kinds if is_graph_class(kind) and kind.__module__ == module), None)
+
+
+def is_graph_class(value: Any) -> bool:
+    """Returns whether an object is a subclass of `Graph`."""
+    return isinstance(value, type) and issubclass(value, g.Graph)
 
 
 class _Parser:
@@ -170,7 +174,7 @@ class _Parser:
             graph_class = self.find(name)
         except LookupError as error:
             raise self._error(position, str(error.args[0])) from None
-        if not (isinstance(graph_class, type) and issubclass(graph_class, g.Graph)):
+        if not is_graph_class(graph_class):
             raise self._error(position, f"{name!r} is not a subclass of chopmix.models.attention.graph:Graph")
         if not (is_dataclass(graph_class) and graph_class.__dataclass_params__.frozen):
             raise self._error(position, f"{name!r} must be a dataclass with frozen=True: equal graphs share a layout")

@@ -2,6 +2,7 @@
 
 import re
 
+import chopmix
 import pytest
 from chopmix.experiment.run import load_run
 from chopmix.files.errors import RunError
@@ -47,3 +48,10 @@ def test_stop_texts_are_texts(stop, run):
         run.generate("x", stop=stop)
     with pytest.raises(ValueError, match=r"write stop=\['a'\]"):
         run.generate("x", stop="a")
+
+
+@pytest.mark.parametrize("run", [None, 3, ["runs/a"], object()], ids=["None", "a number", "a list", "an object"])
+@pytest.mark.parametrize("call", [chopmix.evaluate, lambda run: chopmix.predict(run, []), chopmix.generate])
+def test_what_is_neither_a_run_nor_its_folder_is_named(call, run):
+    with pytest.raises(TypeError, match=f"expected str, bytes or os.PathLike object, not {type(run).__name__}"):
+        call(run)

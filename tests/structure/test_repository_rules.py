@@ -44,6 +44,18 @@ def test_help_and_mistyped_commands_do_not_import_torch(words):
     assert process.stdout.splitlines()[-1] == "fine"
 
 
+@pytest.mark.parametrize("command, module", [("predict", "predict"), ("import", "import_model"), ("schema", "schema")])
+def test_a_command_imports_the_file_of_no_other_command(command, module):
+    code = (
+        "import sys; from chopmix.commands.cli import parser\n"
+        f"parser({command!r})\n"
+        "print(*(name.partition('.commands.')[2] for name in sys.modules if '.commands.' in name))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name for name in process.stdout.split() if not name.startswith("options")}
+    assert loaded == {"cli", module}
+
+
 def test_a_command_is_one_file_that_imports_no_other():
     from chopmix.commands.cli import ORDER, command_modules
 

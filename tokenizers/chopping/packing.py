@@ -121,8 +121,9 @@ def place(
 
 
 def ordered_in_time(planned: SetPlan, axes: Sequence[str]) -> SetPlan:
-    """Returns the set with the tokens of every sample sorted by time, if it is one of the position axes. In the sorted
-    set the graph `causal` lets no token attend to the future. Example: states at 0 and 1 s, actions 0.5 s later:
+    """Returns the set with the tokens of every sample sorted by time; the unchanged set if `axes`, the position axes,
+    do not contain `seconds`. In the sorted set the graph `causal` lets no token attend to the future. Example: states
+    at 0 and 1 s, actions 0.5 s later:
 
         by input    seconds  0    1    0.5  1.5        slots of states 0 1, of actions 2 3
         by time     seconds  0    0.5  1    1.5                        0 2             1 3
