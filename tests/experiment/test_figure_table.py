@@ -16,7 +16,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment.figure_table import Estimate, FigureTable
 from chopmix.experiment.groups import read_group
 from chopmix.inference.intervals import Interval
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -125,11 +125,17 @@ def on_terminal(words: list[str], columns: int, folder: Path) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", content.decode()).replace("\r\n", "\n")
 
 
+JOINED = re.compile("[\u1160-\u11ff\u3164\ud7b0-\ud7ff\uffa0]")
+"""Hangul vowels and final consonants, which a terminal draws into the letter before them, and their fillers."""
+
+
 def width_of(line: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line)
+    letters = JOINED.sub("", line)
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in letters)
 
 
 @settings(max_examples=60)
+@example(["0", "0", "\u1160"], 60, 0.0)  # has no width
 @given(
     st.lists(st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=60), min_size=1, max_size=6),
     st.integers(60, 200), st.floats(-1e9, 1e9),
