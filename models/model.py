@@ -109,7 +109,7 @@ class Model(nn.Module):
         if batch.encoder is not None:
             source = self.encode(batch.encoder)
         main, vectors = batch.main, None if source is None else source.x
-        options = {"source": vectors, "source_layout": main.cross, "groups": main.groups}
+        options = {"source": vectors, "source_layout": main.cross, "source_tokens": source, "groups": main.groups}
         x = self.core(self.mix(main).x, main.tokens, main.layouts, cache=cache, **options)
         return Hidden(self.touch_absent(x, batch) if self.training else x, source)
 

@@ -6,10 +6,10 @@ Read `Transformer.forward`, then `Block.forward`, then `Attention.forward`: this
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
@@ -20,7 +20,7 @@ from .attention.grammar import parse_graph
 from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, Plain, attend
 from .attention.plan import plan, plan_cross, plan_rows
-from .cache import Cache, LayerCache
+from .cache import Cache, LayerCache, LayerState
 from .contract import check_block, is_user_defined
 from .initialization import copied
 from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed, slots_of
@@ -59,15 +59,17 @@ class Dropout:
 
 
 class AttentionContext(NamedTuple):
-    """The arguments of attention in one layer: the layout of the layer's graph, relative positions as `rotation` and
-    `bias` (see `RelativePosition`), the key-value cache of the layer, and the slots of each group of inputs with
-    separate weights (see `slots_of`)."""
+    """What a block knows about its tokens: the layout of its graph, relative positions as `rotation` and `bias` (see
+    `RelativePosition`), what it stores about earlier tokens (`empty_state`), the slots of each group of inputs with
+    separate weights (see `slots_of`), and the descriptors of the tokens; for cross-attention, those of the second set,
+    or None if row b of it belongs to row b."""
 
     layout: Layout
     rotation: tuple[Tensor, Tensor] | None = None
     bias: Float[Tensor, "b h n m"] | None = None
-    cache: LayerCache | None = None
+    cache: LayerState | None = None
     groups: tuple[Tensor, ...] | None = None
+    tokens: Tokens | None = None
 
 
 class Attention(nn.Module):
@@ -163,7 +165,67 @@ class BlockOptions:
         )  # fmt: skip
 
 
-class Block(nn.Module):
+Role = Literal["encoder", "decoder", "decoder-only"]
+"""The place of a core: an encoder, the decoder next to it, or the only core of a model."""
+
+
+class BaseBlock(nn.Module):
+    """Base class of the blocks (layers) of a core. A block computes new vectors of all tokens with `forward`, from the
+    tokens that its graph lets them read.
+
+    The constructor is called with the width, the number of heads, the dropout, the probability of stochastic depth,
+    whether the block reads a second set (`crosses`), and by name with the attention graph of the layer (`graph`) and,
+    if the class has a dataclass `Options`, `options`. The fields of `Options` are the keys of `model.block` in a YAML.
+    """
+
+    channels: int | None = None
+    """The number of channels of a head of attention, for `model.position`; None: the block has no relative
+    positions."""
+    crosses: bool = False
+    """Whether the block needs a second set, the output of an encoder."""
+    own_layers: OwnLayers | None = None
+    """Separate weights of some layers for each group of inputs; None: all inputs share all weights."""
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], context: AttentionContext, source: Float[Tensor, "b m d"] | None = None,
+        source_context: AttentionContext | None = None,
+    ) -> Float[Tensor, "b n d"]:  # fmt: skip
+        """Returns the vectors of the tokens after this layer. `source`: the vectors of the second set, with its own
+        context; None: there is none."""
+        raise NotImplementedError
+
+    def problems(self, graph: Graph, role: Role) -> Iterator[str]:
+        """Yields a sentence for each reason why the block does not compute this graph in a core with this role. The
+        default yields nothing. It is called before training."""
+        yield from ()
+
+    def plan(self, graph: Graph, tokens: Tokens, keys: Tokens | None, **options) -> Layout:
+        """Returns what `forward` needs to know about tokens to compute the graph, as a layout that can move to a
+        device; it is called once per batch, with descriptors on the CPU. The default is the layout of attention (see
+        `attention.plan.plan`)."""
+        return plan(graph, tokens, keys, **options)
+
+    def plan_rows(self, graph: Graph, tokens: Tokens, **options) -> Layout:
+        """Like `plan`, for rows that are one sample each, with descriptors on the device (see
+        `attention.plan.plan_rows`)."""
+        return plan_rows(graph, tokens, **options)
+
+    def plan_cross(self, tokens: Tokens, source: Tokens, **options) -> Layout:
+        """Like `plan`, for reading a second set. Each token reads all tokens of its sample."""
+        return plan_cross(SameSample(), tokens, source, **options)
+
+    def empty_state(self, rows: int, capacity: int, *, dtype: torch.dtype, device: torch.device | str) -> LayerState:
+        """Returns the state of `rows` rows before the first token, in which the block stores what it needs to know
+        about earlier tokens, of which there will be at most `capacity`. Raises NotImplementedError by default: the
+        block generates only without a cache."""
+        raise NotImplementedError(f"{type(self).__name__} has no empty_state, so it generates only without a cache")
+
+    def output_norm(self) -> nn.Module | None:
+        """Returns a normalisation whose copy normalises the output of the last block; None (the default): none."""
+        return None
+
+
+class Block(BaseBlock):
     """One layer of a core: attention along the graph, then cross-attention if `crosses`, then a feed-forward layer.
 
     `skip` is the probability of stochastic depth: during training, each row of the batch skips each branch (attention,
@@ -175,7 +237,7 @@ class Block(nn.Module):
 
     def __init__(
         self, width: int, heads: int, dropout: Dropout = Dropout(), skip: float = 0.0, crosses: bool = False, *,
-        options: BlockOptions = BlockOptions(),
+        graph: Graph | None = None, options: BlockOptions = BlockOptions(),
     ):  # fmt: skip
         super().__init__()
 
@@ -183,6 +245,7 @@ class Block(nn.Module):
             return options.residual(width, options.norm, dropout.residual, skip)
 
         self.attention, self.add_attention = options.attention(width, heads, dropout.attention), add()
+        self.channels, self.crosses = self.attention.channels, crosses
         self.cross_attention = options.attention(width, heads, dropout.attention) if crosses else None
         self.add_cross_attention = add() if crosses else None
         self.feed_forward, self.add_feed_forward = options.feed_forward(width, options.bias), add()
@@ -201,6 +264,15 @@ class Block(nn.Module):
         if self.cross_attention is not None:
             x = self.add_cross_attention(x, self.cross_attention, source_context, source)
         return self.add_feed_forward(x, partial(passed, self.feed_forward), context.groups)
+
+    def empty_state(self, rows: int, capacity: int, *, dtype: torch.dtype, device: torch.device | str) -> LayerCache:
+        """Returns an empty cache of keys and values."""
+        heads = self.attention.key_value_heads
+        return LayerCache(rows, heads, capacity, self.attention.channels, dtype=dtype, device=device)
+
+    def output_norm(self) -> nn.Module | None:
+        """Returns the normalisation of the last branch, unless its output is already normalised (`post_norm`)."""
+        return None if self.add_feed_forward.normalises_output else self.add_feed_forward.norm
 
 
 class Transformer(nn.Module):
@@ -223,7 +295,7 @@ class Transformer(nn.Module):
     def __init__(
         self, *, width: int, depth: int, heads: int,
         attention: str | Graph | list[str | Graph] = "causal & same_sample",
-        position: Callable[..., RelativePosition] | None = None, block: Callable[..., Block] = Block,
+        position: Callable[..., RelativePosition] | None = None, block: Callable[..., BaseBlock] = Block,
         dropout: Dropout = Dropout(), final_norm: bool = True,
     ):  # fmt: skip
         super().__init__()
@@ -238,18 +310,19 @@ class Transformer(nn.Module):
         self.width, self.dropout = width, dropout
         self.embedding_dropout = nn.Dropout(dropout.embedding)
         skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
-        blocks = nn.ModuleList(block(width, heads, dropout, skip) for skip in skips)
-        self.position = (position or RelativePosition)(heads, blocks[0].attention.channels)
+        layers = zip(skips, self.graphs, strict=True)
+        blocks = nn.ModuleList(block(width, heads, dropout, skip, graph=graph) for skip, graph in layers)
+        self.position = (position or RelativePosition)(heads, blocks[0].channels or width // heads)
         self.blocks, self.input_groups = blocks, None
         self.checks_blocks = any(map(is_user_defined, blocks.modules()))
         self.axes = len(self.position.axes)
-        last = self.blocks[-1].add_feed_forward
-        self.norm = copied(last.norm) if final_norm and not last.normalises_output else nn.Identity()
+        norm = self.blocks[-1].output_norm() if final_norm else None
+        self.norm = nn.Identity() if norm is None else copied(norm)
 
     def forward(
         self, x: Float[Tensor, "b n d"], tokens: Tokens | None = None, layouts: Sequence[Layout] | None = None, *,
         cache: Cache | None = None, source: Float[Tensor, "b m d"] | None = None, source_layout: Layout | None = None,
-        groups: tuple[Tensor, ...] | None = None, padding_mask: Bool[Tensor, "b n"] | None = None,
+        source_tokens: Tokens | None = None, groups: tuple[Tensor, ...] | None = None, padding_mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
         """Returns the vectors of the tokens after all blocks.
 
@@ -259,6 +332,7 @@ class Transformer(nn.Module):
         source         the vectors of a second set, for cross-attention. None: no cross-attention
         source_layout  the layout of cross-attention (`plan_cross`). None, if `layouts` is None too: row b attends to
                        all of row b of `source`
+        source_tokens  the descriptors of the second set, if the blocks need them. None: row b belongs to row b
         groups         the slots of each group of inputs with separate weights (`group`). None: computed in this call
         padding_mask   without `tokens` and `cache`: True for tokens that are padding, which no other token reads
         """
@@ -271,9 +345,10 @@ class Transformer(nn.Module):
         x = self.embedding_dropout(x)
         rotation = self.position.rotation(tokens)
         bias = self.position.bias(tokens, tokens if cache is None else cache.tokens.to(x.device))
-        source_context = None if source_layout is None else AttentionContext(source_layout)
+        source_context = None if source_layout is None else AttentionContext(source_layout, tokens=source_tokens)
         for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
-            context = AttentionContext(layout, rotation, bias, None if cache is None else cache.layers[index], groups)
+            state = None if cache is None else cache.layers[index]
+            context = AttentionContext(layout, rotation, bias, state, groups, tokens)
             shape, x = tuple(x.shape), block(x, context, source, source_context)
             if self.checks_blocks:
                 check_block(block, x, shape)
@@ -307,7 +382,8 @@ class Transformer(nn.Module):
         descriptors must be on the CPU. `keys` are the tokens that are read; None: `tokens`."""
         dropout = self.dropout.attention if self.training else 0.0
         options = {"bias": self.position.has_bias, "dropout": dropout, "dtype": dtype, "device": device}
-        layouts = {graph: plan(graph, tokens, keys, **options) for graph in set(self.graphs)}
+        planners = dict(zip(self.graphs, self.blocks, strict=True))
+        layouts = {graph: block.plan(graph, tokens, keys, **options) for graph, block in planners.items()}
         return tuple(layouts[graph] for graph in self.graphs)
 
     def plan_rows(self, tokens: Tokens, is_padded: bool, dtype: torch.dtype) -> tuple[Layout, ...]:
@@ -315,7 +391,8 @@ class Transformer(nn.Module):
         layouts do not depend on values (see `attention.plan.plan_rows`)."""
         dropout = self.dropout.attention if self.training else 0.0
         options = {"is_padded": is_padded, "bias": self.position.has_bias, "dropout": dropout, "dtype": dtype}
-        layouts = {graph: plan_rows(graph, tokens, **options) for graph in set(self.graphs)}
+        planners = dict(zip(self.graphs, self.blocks, strict=True))
+        layouts = {graph: block.plan_rows(graph, tokens, **options) for graph, block in planners.items()}
         return tuple(layouts[graph] for graph in self.graphs)
 
     def check_arguments(self, x: Tensor, source: Tensor | None, padding_mask: Tensor | None, is_plain: bool) -> None:
@@ -323,8 +400,8 @@ class Transformer(nn.Module):
         cross-attention is missing."""
         if x.dim() != 3 or x.shape[2] != self.width:
             raise ValueError(f"x must have the shape (rows, tokens, {self.width}), not {tuple(x.shape)}")
-        if source is None and getattr(self.blocks[0], "cross_attention", None) is not None:
-            raise ValueError("the blocks have cross-attention, so source, the vectors of the second set, is needed")
+        if source is None and self.blocks[0].crosses:
+            raise ValueError("the blocks read a second set, so source, its vectors, is needed")
         if padding_mask is not None:
             check_padding(padding_mask, x, is_plain)
 
@@ -342,12 +419,13 @@ class Transformer(nn.Module):
     def plan_cross(self, tokens: Tokens, source: Tokens, dtype=torch.float32, device="cpu") -> Layout:
         """Returns the layout of cross-attention from `tokens` to the second set `source`. Each token attends to all
         tokens of `source` with the same sample number."""
-        return plan_cross(SameSample(), tokens, source, dtype=dtype, device=device)
+        return self.blocks[0].plan_cross(tokens, source, dtype=dtype, device=device)
 
     def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:
-        """Returns an empty cache for the keys and values of up to `capacity` tokens in each of `rows` rows."""
-        sizes = [(rows, block.attention.key_value_heads, capacity, block.attention.channels) for block in self.blocks]
-        return Cache([LayerCache(*size, dtype=dtype, device=device) for size in sizes], capacity)
+        """Returns the state of all blocks before the first token, for up to `capacity` tokens in each of `rows`
+        rows."""
+        states = [block.empty_state(rows, capacity, dtype=dtype, device=device) for block in self.blocks]
+        return Cache(states, capacity)
 
 
 def check_padding(padding_mask: Tensor, x: Tensor, is_plain: bool) -> None:

@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,11 +20,12 @@ from ...data.base import Dataset
 from ...models.attention.grammar import parse_graph
 from ...models.attention.graph import Graph
 from ...models.layers.positions import LearnedSecond, Sinusoidal
+from ...models.transformer import BaseBlock
 from ...tasks.base import Needs, Problems, Task, Wiring
 from ...tokenizers.base import SECONDS, Part, Role, constructor_problem, position_axes
 from .document import Problem, Where
 from .hints import nearest, shown
-from .registry import imported
+from .registry import imported, snake_case
 from .sections import BUILT_IN, Checkpoints, Data, Evaluation, Training
 
 MOST_ROWS = 2**20
@@ -287,9 +289,16 @@ def wire(
 def graphs_of(inputs: Mapping[str, Part], model: Part) -> Iterator[tuple[str, Graph]]:
     """Yields (expression, graph) for each attention expression of the main core that can be parsed."""
     setting: Any = model.options["attention"]
+    yield from parsed_graphs(inputs, setting).items()
+
+
+def parsed_graphs(inputs: Mapping[str, Part], setting: Any) -> dict[str, Graph]:
+    """Returns the graphs of those attention expressions of a setting that can be parsed, by expression."""
+    graphs = {}
     for text in [setting] if isinstance(setting, str) else setting:
         with suppress(ValueError, LookupError):
-            yield text, parse_graph(text, list(inputs), position_axes(inputs), imported)
+            graphs[text] = parse_graph(text, list(inputs), position_axes(inputs), imported)
+    return graphs
 
 
 def role_of(name: str, owners: Mapping[str, str], generated: tuple[str, ...], needs: Mapping[str, Needs]) -> Role:
@@ -412,11 +421,27 @@ def relative_position_fits(inputs: dict[str, Part], model: Part) -> Problems:
             yield from refusal(path, position, heads, channels, position_axes(inputs))
 
 
-def block_can_be_built(model: Part) -> Problems:
-    """`block` accepts its options at this width and number of heads."""
+def block_can_be_built(inputs: dict[str, Part], model: Part) -> Problems:
+    """`block` accepts its options at this width and number of heads, and computes the graphs of its core."""
     block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
-    if not list(heads_divide(model)):
-        yield from refusal(("model", "block"), block, width, heads, device="meta")
+    if list(heads_divide(model)):
+        return
+    for path, setting in in_cores(model, "attention").items():
+        role = "encoder" if "encoder" in path else "decoder" if model.options["encoder"] else "decoder-only"
+        for graph in parsed_graphs(inputs, setting).values():
+            created = partial(block, width, heads, crosses=role == "decoder", graph=graph)
+            problems = list(refusal(("model", "block"), created, device="meta"))
+            yield from problems or block_fits(created, graph, role, path, in_cores(model, "position"))
+
+
+def block_fits(create: Callable[[], BaseBlock], graph: Graph, role: Any, path: Where, positions: Mapping) -> Problems:
+    """A block computes the graph at `path` in a core with this role. Only blocks with heads have a `position`."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        block = create()
+    yield from ((path, text) for text in block.problems(graph, role))
+    where = (*path[:-1], "position")
+    if block.channels is None and positions[where] is not None:
+        yield where, f"must be null: the block {snake_case(type(block).__name__)} has no relative positions"
 
 
 def samples_or_tokens(data: Data, training: Training) -> Problems:

@@ -29,12 +29,12 @@ FOLDERS = {
     f"{ROOT}.data.base:Dataset": "data.datasets",
     f"{ROOT}.tasks.judging:Judge": "tasks.judges",
     f"{ROOT}.inference.evaluator:Evaluator": "inference.evaluators",
-    f"{ROOT}.models.transformer:Block": "models.blocks",
+    f"{ROOT}.models.transformer:BaseBlock": "models.blocks",
     f"{ROOT}.training.logger:Logger": "training.loggers",
 }
 """The plug-in folder of each base class. Every file in this folder defines one subclass."""
-CONCRETE = (f"{ROOT}.models.transformer:Block",)
-"""Base classes with a plug-in folder that a YAML can name themselves, in addition to their subclasses."""
+OUTSIDE = {f"{ROOT}.models.transformer:BaseBlock": "Block"}
+"""The subclass of a base class with a plug-in folder that is in the file of the base class."""
 
 
 class Registry:
@@ -150,10 +150,9 @@ def registry_of(results: tuple[Any, ...]) -> Registry:
     if len(results) > 1:
         return Classes(results, results)
     (base,) = results
-    name = f"{base.__module__}:{base.__name__}"
+    name, module = f"{base.__module__}:{base.__name__}", sys.modules[base.__module__]
     if name in FOLDERS:
-        return folder_of(FOLDERS[name], base, [base] * (name in CONCRETE))
-    module = sys.modules[base.__module__]
+        return folder_of(FOLDERS[name], base, [getattr(module, OUTSIDE[name])] if name in OUTSIDE else [])
     subclasses = [cls for cls in defined_in(module) if issubclass(cls, base) and cls is not base]
     return Classes(subclasses or [base], (base,))
 
