@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ..files.reading import DataError
-from ..tasks.base import Problems, Wiring
+from ..models.contract import Problems
+from ..tasks.base import Wiring
 from ..tokenizers.encoding.base import well_formed
 
 

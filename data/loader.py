@@ -12,7 +12,8 @@ from itertools import islice, takewhile
 from math import ceil
 from typing import Any, NamedTuple
 
-from ..models.batch import Batch
+from ..models.batch import CORES, Batch
+from ..models.tokens import PADDING
 from .feed import Thread
 from .processes import Processes
 from .request import Feed, Request
@@ -27,11 +28,20 @@ class Share(NamedTuple):
 
     micro_batches: list[Batch]
     """At least one micro-batch, on the CPU, with the targets of all tasks."""
-    targets: dict[str, float]
-    """By task name, the number of targets in the *global* batch, at least 1. The summed loss of the task is divided by
-    this number."""
+    counts: dict[str, float]
+    """The number of targets of each task in the *global* batch, and the number of tokens of each core, such as
+    `cores.main`; at least 1. The summed loss of the task, or of the layers of the core, is divided by this number."""
     stop_votes: float = 0.0
     """The number of processes that called `load` with `stops` for this step."""
+
+
+def counts_of(batches: Sequence[Batch], tasks: Iterable[str]) -> dict[str, float]:
+    """Returns the number of targets of each task and the number of tokens of each core in the batches, by the names of
+    `Share.counts`."""
+    targets = {name: sum(batch.targets[name].count for batch in batches) for name in tasks}
+    sets = [(name, planned.tokens.sample) for batch in batches for name, planned in batch.sets.items()]
+    tokens = {core: sum(int((sample != PADDING).sum()) for name, sample in sets if name == core) for core in CORES}
+    return targets | {f"cores.{core}": count for core, count in tokens.items()}
 
 
 class Submitted(NamedTuple):
@@ -94,14 +104,13 @@ class Loader:
                 batches += [replace(batch, real=real) for batch in micro_batches]
         except (ValueError, OSError, RuntimeError) as raised:
             error = raised
-        local = [sum(batch.targets[name].count for batch in batches if batch.real) for name in self.split.tasks]
-        *counts, votes = self.processes.agree([*local, float(stops)], error)
+        local = counts_of([batch for batch in batches if batch.real], self.split.tasks)
+        *counts, votes = self.processes.agree([*local.values(), float(stops)], error)
         if step + 1 < self.steps:
             self.ahead = {step + 1: self.collector.submit(self.collect, step + 1)}
         self.waited += time.perf_counter() - started
         self.count(batch for batch in batches if batch.real)
-        targets = {name: max(float(n), 1.0) for name, n in zip(self.split.tasks, counts, strict=True)}
-        return Share(batches, targets, votes)
+        return Share(batches, {name: max(float(n), 1.0) for name, n in zip(local, counts, strict=True)}, votes)
 
     def count(self, batches: Iterable[Batch]) -> None:
         """Counts the samples of batches, and the items of each input."""

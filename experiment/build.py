@@ -31,7 +31,6 @@ from ..inference.evaluator import Evaluator
 from ..inference.evaluators.metrics import Metrics
 from ..inference.evaluators.samples import GeneratedSamples
 from ..models.attention.grammar import parse_graph
-from ..models.layers.relative import RelativePosition
 from ..models.model import Cores, Encoder, Model
 from ..models.transformer import Transformer
 from ..tasks.base import Task, head_of
@@ -40,6 +39,7 @@ from ..tokenizers.base import Chopper, Part, Preprocessor, Role, RunPart, check_
 from ..training.accounting import fast_half, missing_compiler
 from ..training.checkpoints import CheckpointError
 from ..training.optimizers import Optimizer
+from .settings.checks import positioned
 from .settings.config import Config
 from .settings.registry import imported, trusting
 from .settings.sections import Evaluation, Training
@@ -470,7 +470,7 @@ def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = No
     expressions = [options["attention"]] if isinstance(options["attention"], str) else options["attention"]
     with trusting(config.trust):
         options["attention"] = [parse_graph(text, list(config.inputs), axes, imported) for text in expressions]
-    options["position"] = partial(options["position"] or RelativePosition, axes=tuple(axes))
+        options["position"] = positioned(options["position"], list(config.inputs), axes)
     options["block"] = partial(options["block"], crosses=has_cross_attention)
     core = Part(config.model.target, options).of(Transformer)()
     core.name_inputs(list(config.inputs))

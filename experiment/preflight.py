@@ -15,7 +15,7 @@ from ..data.split import Split
 from ..inference.evaluation import directions
 from ..inference.evaluator import Evaluator
 from ..models.excerpt import PROBED
-from ..models.leaks import LeakError, unused_inputs, user_classes
+from ..models.leaks import LeakError, unproven_classes, unused_inputs
 from ..models.model import Model
 from ..models.probe import probe
 from ..tasks.base import Task
@@ -64,11 +64,11 @@ def check_balance(balance: str | None, tasks: Mapping[str, Task]) -> None:
 
 def check_leaks(model: Model, split: Split, seed: int, processes: Processes) -> list[str]:
     """Raises LeakError if, in the first batch, a slot can read its own target through the layers of attention (a slot
-    is a position of a token in a row), or if a user-defined part of the model reads tokens that the attention graph
-    excludes. Later batches are checked when they are planned (`Model.plan`); the parts are probed only here, in the
-    process of rank 0. Returns a line for each part that cannot be probed."""
+    is a position of a token in a row), or if a user-defined part of the model or a block without attention reads tokens
+    that the attention graph excludes. Later batches are checked when they are planned (`Model.plan`); the parts are
+    probed only here, in the process of rank 0. Returns a line for each part that cannot be probed."""
     model.leak_check.check(split.batch(split.plan(seed, 0)), *model.graphs)
-    if not user_classes(model, chain(*model.graphs)):
+    if not unproven_classes(model, chain(*model.graphs)):
         return []
     return probed(model, split, seed, processes)
 

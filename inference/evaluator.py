@@ -22,7 +22,8 @@ from ..data.base import Dataset
 from ..data.split import SampleSplit, Split
 from ..files.errors import RunError
 from ..files.trust import Trust
-from ..tasks.base import Problems, Wiring
+from ..models.contract import Problems
+from ..tasks.base import Wiring
 from ..tokenizers.base import Chopper
 from .pages import Samples
 from .trained import TrainedModel

@@ -162,6 +162,10 @@ class SampleTargets:
     """See `Batch.units`."""
 
 
+CORES = ("encoder", "main")
+"""The names of the cores, in the order in which they run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """One micro-batch: a `SetPlan` for each transformer (the main one, and the encoder if there is one), and the

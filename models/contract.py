@@ -1,10 +1,16 @@
-"""Checks of the values that user-defined classes return. An error message names the class that returned the value."""
+"""What classes state about a configuration, and checks of the values that user-defined classes return. An error message
+names the class that returned the value."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
+
+Problems = Iterator[tuple[tuple[str | int, ...], str]]
+"""Pairs (path, message) for the problems of a configuration. The path is the sequence of keys in the YAML, such as
+`("inputs", "image", "size")`."""
 
 
 class ContractError(TypeError):

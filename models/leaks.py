@@ -131,10 +131,12 @@ def with_operands(graphs: Iterable[Graph]) -> Iterator[Graph]:
         yield from with_operands(operands(graph))
 
 
-def user_classes(module: nn.Module, graphs: Iterable[Graph] = ()) -> list[str]:
-    """Returns the names of the user-defined classes of a module, of the modules inside it, and of graphs."""
-    parts = [part for part in (*module.modules(), *with_operands(graphs)) if is_user_defined(part)]
-    return list(dict.fromkeys(type(part).__name__ for part in parts))
+def unproven_classes(module: nn.Module, graphs: Iterable[Graph] = ()) -> list[str]:
+    """Returns the names of the classes of a module, of the modules inside it, and of graphs, whose code may read other
+    tokens than the attention graph allows: user-defined classes, and blocks that do not attend along the graph."""
+    parts = [*module.modules(), *with_operands(graphs)]
+    unproven = [part for part in parts if is_user_defined(part) or not getattr(part, "attends", True)]
+    return list(dict.fromkeys(type(part).__name__ for part in unproven))
 
 
 def check_declared(declared: Collection[Graph], tokens: Tokens) -> None:

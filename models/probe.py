@@ -1,5 +1,6 @@
-"""Leak probe: tests the code of the user-defined parts of a model. The leak check (`leaks.py`) proves a property of the
-attention graph, but a block may mix neighbouring tokens without attention, and an embedder may read the next token.
+"""Leak probe: tests the code of the user-defined parts of a model, and of blocks without attention. The leak check
+(`leaks.py`) proves a property of the attention graph, but a block may mix neighbouring tokens without attention, and an
+embedder may read the next token.
 
 The probe changes one token and compares the outputs before and after the change. An output may change only if its slot
 depends on the token through all layers of the graph (`mask.reach`). If an output belongs to a complete sample (pooling
@@ -29,7 +30,7 @@ from .cache import Cache
 from .contract import described
 from .excerpt import COLUMNS, Excerpt, excerpts, longest_sample
 from .heads import VocabularyHead
-from .leaks import LeakError, user_classes
+from .leaks import LeakError, unproven_classes
 from .model import Model
 from .seeding import seed_torch
 from .tokens import Tokens
@@ -151,7 +152,8 @@ class CorePart(Part):
         tokens, read = excerpt.tokens.select(slice(None), part), {}
         if self.source is not None:
             source = self.source[self.excerpts.index(excerpt)]
-            read = {"source": drawn(3, *source.shape, core.width), "source_layout": core.plan_cross(tokens, source)}
+            read = {"source": drawn(3, *source.shape, core.width), "source_layout": core.plan_cross(tokens, source),
+                    "source_tokens": source}  # fmt: skip
         layouts = core.plan(tokens, None if cache is None else cache.extend(tokens))
         seed_torch(0, x.device)
         return core(x[:, part], tokens, layouts, cache=cache, **read)[0]
@@ -275,11 +277,12 @@ class HeadPart(Part):
 
 
 def parts_of(model: Model, batch: Batch) -> Iterator[Part]:
-    """Yields the parts of a model that contain user-defined classes. The batch must not be planned."""
+    """Yields the parts of a model that contain classes whose code is tested (see `unproven_classes`). The batch must
+    not be planned."""
     inputs = model.inputs
     for name, core in model.cores.items():
         of_encoder = name == "encoder"
-        classes = user_classes(core, core.graphs)
+        classes = unproven_classes(core, core.graphs)
         if not classes or (of_encoder and batch.encoder is None):
             continue
         core = with_fewer_layers(core)
@@ -291,10 +294,10 @@ def parts_of(model: Model, batch: Batch) -> Iterator[Part]:
             rows = [int(excerpt.slots[0]) // batch.main.tokens.shape[1] for excerpt in found]
             part = replace(part, source=[batch.encoder.tokens.select(slice(row, row + 1)) for row in rows])
         yield part
-        if not of_encoder and all(graph.is_causal() for graph in core.graphs):
+        if not of_encoder and core.caches and all(graph.is_causal() for graph in core.graphs):
             yield CachePart(**{**vars(part), "excerpts": [longest_sample(excerpt) for excerpt in found]})
     for name, owner in model.owners.items():
-        classes = user_classes(model.tokenizers[owner])
+        classes = unproven_classes(model.tokenizers[owner])
         for core, planned in batch.sets.items():
             if classes and name in planned.chunks:
                 of_encoder = core == "encoder"
@@ -304,7 +307,7 @@ def parts_of(model: Model, batch: Batch) -> Iterator[Part]:
                 yield EmbedderPart(where=f"inputs.{name}", names=", ".join(classes), module=model.tokenizers[owner],
                                    excerpts=found, inputs=inputs, chunks=planned.chunks[name])  # fmt: skip
     for name, head in model.heads.items():
-        classes = user_classes(head)
+        classes = unproven_classes(head)
         if classes and name in batch.targets:
             targets = batch.targets[name]
             core = model.cores["encoder" if targets.of_encoder else "main"]

@@ -6,10 +6,9 @@ Read `Transformer.forward`, then `Block.forward`, then `Attention.forward`: this
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from einops import rearrange
@@ -21,7 +20,7 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, Plain, attend
 from .attention.plan import plan, plan_cross, plan_rows
 from .cache import Cache, LayerCache, LayerState
-from .contract import check_block, is_user_defined
+from .contract import Problems, check_block, is_user_defined
 from .initialization import copied
 from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed, slots_of
 from .layers.linear import Linear, laid_together, linear
@@ -62,7 +61,10 @@ class AttentionContext(NamedTuple):
     """What a block knows about its tokens: the layout of its graph, relative positions as `rotation` and `bias` (see
     `RelativePosition`), what it stores about earlier tokens (`empty_state`), the slots of each group of inputs with
     separate weights (see `slots_of`), and the descriptors of the tokens; for cross-attention, those of the second set,
-    or None if row b of it belongs to row b."""
+    or None if row b of it belongs to row b.
+
+    In training, a layer may append a loss term to `losses`: a scalar, the sum over the tokens of the batch without
+    padding. Training divides it by the number of tokens in the global batch."""
 
     layout: Layout
     rotation: tuple[Tensor, Tensor] | None = None
@@ -70,6 +72,7 @@ class AttentionContext(NamedTuple):
     cache: LayerState | None = None
     groups: tuple[Tensor, ...] | None = None
     tokens: Tokens | None = None
+    losses: list[Tensor] | None = None
 
 
 class Attention(nn.Module):
@@ -181,6 +184,9 @@ class BaseBlock(nn.Module):
     channels: int | None = None
     """The number of channels of a head of attention, for `model.position`; None: the block has no relative
     positions."""
+    attends: ClassVar[bool] = False
+    """Whether tokens read other tokens only by attention along `context.layout`. If not, the code of the block is
+    tested for leaks before training (see `models/probe.py`)."""
     crosses: bool = False
     """Whether the block needs a second set, the output of an encoder."""
     own_layers: OwnLayers | None = None
@@ -194,9 +200,10 @@ class BaseBlock(nn.Module):
         context; None: there is none."""
         raise NotImplementedError
 
-    def problems(self, graph: Graph, role: Role) -> Iterator[str]:
-        """Yields a sentence for each reason why the block does not compute this graph in a core with this role. The
-        default yields nothing. It is called before training."""
+    def problems(self, graph: Graph, role: Role) -> Problems:
+        """Yields (path, message) for each reason why the block does not compute this graph in a core with this role. A
+        path begins with a key of the core, such as `("attention",)` or `("block", "words")`. The default yields
+        nothing. It is called before training."""
         yield from ()
 
     def plan(self, graph: Graph, tokens: Tokens, keys: Tokens | None, **options) -> Layout:
@@ -234,6 +241,7 @@ class Block(BaseBlock):
     """
 
     Options = BlockOptions
+    attends = True
 
     def __init__(
         self, width: int, heads: int, dropout: Dropout = Dropout(), skip: float = 0.0, crosses: bool = False, *,
@@ -263,7 +271,13 @@ class Block(BaseBlock):
         x = self.add_attention(x, self.attention, context)
         if self.cross_attention is not None:
             x = self.add_cross_attention(x, self.cross_attention, source_context, source)
-        return self.add_feed_forward(x, partial(passed, self.feed_forward), context.groups)
+        return self.add_feed_forward(x, self.feed, context)
+
+    def feed(self, x: Float[Tensor, "b n d"], context: AttentionContext) -> Float[Tensor, "b n d"]:
+        """Returns the output of the feed-forward layer for all tokens."""
+        if self.feed_forward.reads_context:
+            return self.feed_forward(x, context)
+        return passed(self.feed_forward, x, context.groups)
 
     def empty_state(self, rows: int, capacity: int, *, dtype: torch.dtype, device: torch.device | str) -> LayerCache:
         """Returns an empty cache of keys and values."""
@@ -314,6 +328,8 @@ class Transformer(nn.Module):
         blocks = nn.ModuleList(block(width, heads, dropout, skip, graph=graph) for skip, graph in layers)
         self.position = (position or RelativePosition)(heads, blocks[0].channels or width // heads)
         self.blocks, self.input_groups = blocks, None
+        self.losses: list[Tensor] | None = None
+        """The loss terms of the layers in the last forward pass; None: not in training mode."""
         self.checks_blocks = any(map(is_user_defined, blocks.modules()))
         self.axes = len(self.position.axes)
         norm = self.blocks[-1].output_norm() if final_norm else None
@@ -322,7 +338,8 @@ class Transformer(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], tokens: Tokens | None = None, layouts: Sequence[Layout] | None = None, *,
         cache: Cache | None = None, source: Float[Tensor, "b m d"] | None = None, source_layout: Layout | None = None,
-        source_tokens: Tokens | None = None, groups: tuple[Tensor, ...] | None = None, padding_mask: Bool[Tensor, "b n"] | None = None,
+        source_tokens: Tokens | None = None, groups: tuple[Tensor, ...] | None = None,
+        padding_mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
         """Returns the vectors of the tokens after all blocks.
 
@@ -342,13 +359,13 @@ class Transformer(nn.Module):
         elif tokens is None or layouts is None:
             tokens, layouts, source_layout = self.plan_missing(x, tokens, layouts, cache, source, source_layout)
         groups = self.group(tokens) if groups is None else groups
-        x = self.embedding_dropout(x)
+        x, self.losses = self.embedding_dropout(x), [] if self.training else None
         rotation = self.position.rotation(tokens)
         bias = self.position.bias(tokens, tokens if cache is None else cache.tokens.to(x.device))
         source_context = None if source_layout is None else AttentionContext(source_layout, tokens=source_tokens)
         for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
             state = None if cache is None else cache.layers[index]
-            context = AttentionContext(layout, rotation, bias, state, groups, tokens)
+            context = AttentionContext(layout, rotation, bias, state, groups, tokens, self.losses)
             shape, x = tuple(x.shape), block(x, context, source, source_context)
             if self.checks_blocks:
                 check_block(block, x, shape)
@@ -401,7 +418,7 @@ class Transformer(nn.Module):
         if x.dim() != 3 or x.shape[2] != self.width:
             raise ValueError(f"x must have the shape (rows, tokens, {self.width}), not {tuple(x.shape)}")
         if source is None and self.blocks[0].crosses:
-            raise ValueError("the blocks read a second set, so source, its vectors, is needed")
+            raise ValueError("the blocks read a second set, so source, the vectors of this set, is needed")
         if padding_mask is not None:
             check_padding(padding_mask, x, is_plain)
 
@@ -420,6 +437,11 @@ class Transformer(nn.Module):
         """Returns the layout of cross-attention from `tokens` to the second set `source`. Each token attends to all
         tokens of `source` with the same sample number."""
         return self.blocks[0].plan_cross(tokens, source, dtype=dtype, device=device)
+
+    @property
+    def caches(self) -> bool:
+        """Whether all blocks have an `empty_state`, so that tokens can be read step by step."""
+        return all(type(block).empty_state is not BaseBlock.empty_state for block in self.blocks)
 
     def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:
         """Returns the state of all blocks before the first token, for up to `capacity` tokens in each of `rows`

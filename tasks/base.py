@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..models.attention.grammar import user_defined_graphs
 from ..models.attention.graph import Graph
 from ..models.batch import IGNORED, Batch, Targets
-from ..models.contract import ContractError, described
+from ..models.contract import ContractError, Problems, described
 from ..models.generation.beam_search import Search
 from ..models.heads import Head, VocabularyHead
 from ..tokenizers.base import SECONDS, Chopper, Part, Role, position_axes
@@ -286,11 +286,6 @@ class Needs:
     def makes_items(self) -> bool:
         """Whether the task generates items, token by token or by refining drafts."""
         return self.generates or self.refines
-
-
-Problems = Iterator[tuple[tuple[str | int, ...], str]]
-"""Pairs (path, message) for the problems of a configuration. The path is the sequence of keys in the YAML, such as
-`("inputs", "image", "size")`."""
 
 
 class Task:

@@ -72,8 +72,8 @@ class Learner:
         for number, batch in enumerate(batches):
             seed_torch(seeds[number], self.processes.device)
             with self.replica.gradient_sync(enabled=number + 1 == len(batches)):  # one all-reduce per step
-                losses = self.replica(batch, gradients[number])  # by task, summed over this micro-batch's targets
-                loss = sum(losses[task] / share.targets[task] for task in losses)  # of the global batch
+                losses = self.replica(batch, gradients[number])  # by task, summed over this micro-batch
+                loss = sum(losses[name] / share.counts[name] for name in losses)  # of the global batch
                 loss = loss * batch.real  # 0 if this process has no sample: all processes run a backward pass
                 (loss * self.processes.world_size).backward()  # DDP averages over processes; this makes it a sum
             total += loss.detach()

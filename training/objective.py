@@ -69,15 +69,18 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, gradients: Mapping[str, OutputGradient] | None = None) -> dict[str, Tensor]:
         """Returns the summed loss of each task by its name, a scalar: the sum of all loss terms of the task over the
-        targets of the micro-batch, times the weight of the task. `Learner.update` divides it by the number of targets
-        in the global batch. `batch` is a result of `ready`. If `gradients` contains a task, the loss of this task comes
-        from `OutputGradient.loss_of` (see `training/whole_batch.py`)."""
+        targets of the micro-batch, times the weight of the task; and the summed loss terms of the layers of each core,
+        if there are any, as `cores.main`. `Learner.update` divides them by the counts of the global batch. `batch` is a
+        result of `ready`. If `gradients` contains a task, the loss of this task comes from `OutputGradient.loss_of`
+        (see `training/whole_batch.py`)."""
         with autocast(next(self.model.parameters()).device, self.precision):
             outputs, gradients = self.model(batch), gradients or {}
-            return {
+            losses = {
                 name: gradients[name].loss_of(outputs[name]) if name in gradients
                 else self.loss(name, outputs[name], batch.targets[name]) for name in self.tasks
             }  # fmt: skip
+            layers = {f"cores.{name}": sum(core.losses) for name, core in self.model.cores.items() if core.losses}
+            return losses | layers
 
     def loss(self, name: str, output: Tensor, targets: Targets) -> Tensor:
         """Returns the sum of all loss terms of the task `name`, times the weight of the task, a scalar."""

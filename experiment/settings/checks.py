@@ -19,9 +19,11 @@ from torch import nn
 from ...data.base import Dataset
 from ...models.attention.grammar import parse_graph
 from ...models.attention.graph import Graph
+from ...models.contract import Problems
 from ...models.layers.positions import LearnedSecond, Sinusoidal
+from ...models.layers.relative import RelativePosition
 from ...models.transformer import BaseBlock
-from ...tasks.base import Needs, Problems, Task, Wiring
+from ...tasks.base import Needs, Task, Wiring
 from ...tokenizers.base import SECONDS, Part, Role, constructor_problem, position_axes
 from .document import Problem, Where
 from .hints import nearest, shown
@@ -418,7 +420,18 @@ def relative_position_fits(inputs: dict[str, Part], model: Part) -> Problems:
     channels = model.options["block"].options.get("head_width") or width // heads
     for path, position in in_cores(model, "position").items():
         if position is not None and not list(heads_divide(model)):
-            yield from refusal(path, position, heads, channels, position_axes(inputs))
+            problems = list(refusal(path, positioned, position, list(inputs), position_axes(inputs)))
+            yield from problems or refusal(
+                path, positioned(position, list(inputs), position_axes(inputs)), heads, channels
+            )
+
+
+def positioned(position: Any, inputs: Sequence[str], axes: Sequence[str]) -> Callable[..., RelativePosition]:
+    """Returns the class of relative positions of a core with its options and with the position axes; its option
+    `graphs`, if it has one, is parsed. Raises ValueError if an expression cannot be parsed."""
+    graphs = getattr(position, "options", {}).get("graphs")
+    parsed = {} if graphs is None else {"graphs": [parse_graph(text, inputs, axes, imported) for text in graphs]}
+    return partial(position or RelativePosition, axes=tuple(axes), **parsed)
 
 
 def block_can_be_built(inputs: dict[str, Part], model: Part) -> Problems:
@@ -438,7 +451,8 @@ def block_fits(create: Callable[[], BaseBlock], graph: Graph, role: Any, path: W
     """A block computes the graph at `path` in a core with this role. Only blocks with heads have a `position`."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         block = create()
-    yield from ((path, text) for text in block.problems(graph, role))
+    for keys, message in block.problems(graph, role):
+        yield ("model", *keys) if keys[0] == "block" else (*path[:-1], *keys), message
     where = (*path[:-1], "position")
     if block.channels is None and positions[where] is not None:
         yield where, f"must be null: the block {snake_case(type(block).__name__)} has no relative positions"

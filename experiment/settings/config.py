@@ -260,9 +260,17 @@ def modules_in(tree: Mapping[str, Any]) -> Iterator[str]:
     """Yields the modules outside chopmix that the parts, attention graphs, environments and policies of a checked
     configuration name: `mylab.lidar` for `use: mylab.lidar:Lidar`."""
     cores = [tree["model"], tree["model"]["encoder"] or {}]
-    graphs = [reference for core in cores for reference in user_defined_graphs(core.get("attention", ""))]
+    expressions = [core.get("attention", "") for core in cores]
+    expressions += [graphs_of_position(core.get("position")) for core in cores]
+    graphs = [reference for setting in expressions for reference in user_defined_graphs(setting)]
     for reference in (*_parts_in(tree), *graphs, *(name for _, name in code_named_in(tree))):
         yield reference.partition(":")[0]
+
+
+def graphs_of_position(position: Any) -> list[str]:
+    """Returns the attention expressions in the option `graphs` of a setting `position`."""
+    graphs = position.get("graphs") if isinstance(position, Mapping) else None
+    return [graph for graph in graphs if isinstance(graph, str)] if isinstance(graphs, list) else []
 
 
 def _parts_in(tree: Any) -> Iterator[str]:

@@ -7,7 +7,7 @@ transformers, without (Sutskever et al. 2014, arXiv:1409.3215) and with soft att
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from ..attention.graph import Causal, Graph, SameSample
 from ..attention.kernels import Layout
 from ..cache import RowState
+from ..contract import Problems
 from ..layers.linear import Linear
 from ..layers.norms import LayerNorm, Norm, PostNorm, PreNorm
 from ..tokens import PADDING, Tokens
@@ -145,12 +146,13 @@ class Lstm(BaseBlock):
             self.cross_attention = Attention(width, heads, dropout=dropout.attention)
             self.add_cross_attention = options.residual(width, options.norm, dropout.residual, skip)
 
-    def problems(self, graph: Graph, role: Role) -> Iterator[str]:
+    def problems(self, graph: Graph, role: Role) -> Problems:
         possible = {frozenset({Causal(), SameSample()}): "causal & same_sample"}
         if role == "encoder":
             possible[frozenset({SameSample()})] = "same_sample"
         if frozenset(graph.parts()) not in possible:
-            yield f"lstm reads the preceding tokens of the sample: attention must be {' or '.join(possible.values())}"
+            needed = " or ".join(possible.values())
+            yield ("attention",), f"must be {needed}, because the block lstm reads the preceding tokens of the sample"
 
     def plan(self, graph: Graph, tokens: Tokens, keys: Tokens | None, **options: Any) -> Segments:
         """Returns the samples of the rows. `keys`: all tokens so far, if `tokens` continue a cached text."""

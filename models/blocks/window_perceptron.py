@@ -6,7 +6,7 @@ hidden layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..attention.graph import Causal, Graph, SameSample, Window
 from ..cache import RowState
+from ..contract import Problems
 from ..layers.linear import Linear
 from ..layers.norms import LayerNorm, Norm, PostNorm, PreNorm
 from ..tokens import PADDING
@@ -56,11 +57,12 @@ class WindowPerceptron(BaseBlock):
         self.up, self.down = Linear(width * self.words, hidden), Linear(hidden, width)
         self.add = options.residual(width, options.norm, dropout.residual, skip)
 
-    def problems(self, graph: Graph, role: Role) -> Iterator[str]:
+    def problems(self, graph: Graph, role: Role) -> Problems:
         needed, parts = {Causal(), SameSample()}, {*graph.parts()}
         windows = [part for part in parts - needed if isinstance(part, Window) and part.axis == 0]
         if not needed <= parts or parts - needed - {*windows} or any(part.size < self.words for part in windows):
-            yield f"window_perceptron reads the last {self.words} tokens: attention must be causal & same_sample"
+            reason = f"the block window_perceptron reads the last {self.words} tokens of the sample"
+            yield ("attention",), f"must be causal & same_sample, because {reason}"
 
     def empty_state(self, rows: int, capacity: int, *, dtype: torch.dtype, device: torch.device | str) -> RowState:
         vectors = torch.zeros(rows, self.words - 1, self.width, dtype=self.up.weight.dtype, device=device)

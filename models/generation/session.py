@@ -49,7 +49,7 @@ class Session:
         most: int | None = None, source: TokenSet | None = None, cached: bool = True,
     ):  # fmt: skip
         self.model, self.core, self.head, planned = model, model.core, model.heads[task], batch.main
-        self.input, self.vocabulary, self.cached = input, vocabulary, cached
+        self.input, self.vocabulary, self.cached = input, vocabulary, cached and self.core.caches
         self.device, self.dtype = next(model.parameters()).device, computing_type(model)
         self.limit, self.beams = most, 1
         self.notes = getattr(model.tokenizer(input), "notes", None)  # user-defined embedders may not define `notes`
@@ -268,8 +268,8 @@ class Session:
         if beams > 1:
             if not self.cached:
                 raise ValueError(
-                    "beam search needs the cache of keys and values, which is switched off (--no-cache, cached=False); "
-                    "sampling and greedy decoding are possible without it"
+                    "beam search needs the cache of keys and values, which is switched off (--no-cache, cached=False) "
+                    "or which the blocks do not have; sampling and greedy decoding are possible without it"
                 )
             self.beams = beams
             self._select(torch.arange(self.rows).repeat_interleave(beams))

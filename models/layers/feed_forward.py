@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ class FeedForward(nn.Module):
     last matrix, from the hidden width to d."""
 
     down: Linear
+    reads_context: ClassVar[bool] = False
+    """Whether `forward` has a second argument, the `AttentionContext`: which slots are padding (`tokens`), and a list
+    for loss terms (`losses`)."""
 
 
 def hidden_width(width: int, ratio: float, multiple_of: int = 1) -> int:
@@ -148,10 +151,15 @@ class OwnLayers:
 
 
 class EachInput(nn.Module):
-    """One copy of `layer` for each group of inputs (`OwnLayers`). Each token passes through the copy of its group."""
+    """One copy of `layer` for each group of inputs (`OwnLayers`). Each token passes through the copy of its group.
+    Raises ValueError for a layer that reads the context of all tokens."""
+
+    reads_context: ClassVar[bool] = False
 
     def __init__(self, layer: nn.Module, groups: int):
         super().__init__()
+        if getattr(layer, "reads_context", False):
+            raise ValueError(f"own_layers: {type(layer).__name__} reads all tokens, so groups cannot have their own")
         self.layers = nn.ModuleList(copied(layer) for _ in range(groups))
 
     def forward(self, x: Float[Tensor, "b n d"], slots: Sequence[Tensor]) -> Float[Tensor, "b n v"]:

@@ -11,7 +11,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..tokens import Tokens, alike
+from ..attention.grammar import parse_graph
+from ..attention.graph import Graph
+from ..attention.mask import mask_within
+from ..tokens import Tokens, alike, within_samples
 from .positions import Wavelength
 
 
@@ -157,3 +160,28 @@ class Alibi(RelativePosition):
     def bias(self, queries: Tokens, keys: Tokens):
         distance = (alike(keys.position[:, None, None, :, 0]) - alike(queries.position[:, None, :, None, 0])).abs()
         return -self.slopes[:, None, None] * distance
+
+
+class EdgeBias(RelativePosition):
+    """Adds a learned number for each head to the score of each pair of tokens that has an edge in a graph, for every
+    graph in `graphs` (a form of the bias of Graphormer, Ying et al. 2021, arXiv:2106.05234). The graphs are expressions
+    like those of `attention` or, in Python, `Graph` objects; the attention graph still decides which tokens are read.
+    All numbers are 0 at the start. Raises ValueError if there is no graph.
+
+        position: {use: edge_bias, graphs: [same_item, "edges(image -> text)", "neighbourhood(1, row, column)"]}
+    """
+
+    counts_tokens = True
+
+    def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *, graphs: list[str | Graph]):
+        super().__init__(heads, channels, axes)
+        if not graphs:
+            raise ValueError("edge_bias: graphs must have at least one expression")
+        self.graphs = [parse_graph(graph, (), axes) if isinstance(graph, str) else graph for graph in graphs]
+        self.table = nn.Parameter(torch.zeros(len(graphs), heads))
+        self.table.role = "zero"
+
+    def bias(self, queries: Tokens, keys: Tokens):
+        within = within_samples(queries, keys), within_samples(keys)
+        edges = torch.stack([mask_within(graph, *within, self_attention=False) for graph in self.graphs])
+        return torch.einsum("g b n m, g h -> b h n m", edges.to(self.table.dtype), self.table)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ...tasks.base import Needs, Problems, Task, Wiring
+from ...models.contract import Problems
+from ...tasks.base import Needs, Task, Wiring
 from ...tokenizers.base import SECONDS
 
 AFTER = ("reward", "action")

@@ -146,5 +146,5 @@ def test_cross_attention_is_exported_and_needs_its_source():
     expected = core(x, source=source)
     program = export(core, (x,), {"source": source})
     torch.testing.assert_close(program.module()(x, source=source), expected, atol=1e-6, rtol=1e-5)
-    with pytest.raises(ValueError, match="the blocks have cross-attention, so source"):
+    with pytest.raises(ValueError, match="the blocks read a second set, so source"):
         core(x)

@@ -28,6 +28,7 @@ from chopmix.training.progress import Progress
 PAGES = ROOT / "docs" / "add"
 PARTS = {
     "block": {"model": {"block": {"use": "block:LowRankBlock", "rank": 2}}},
+    "experts": {"model": {"block": {"feed_forward": {"use": "experts:Experts", "count": 3}}}},
     "optimizer": {"training": {"optimizer": {"use": "optimizer:Lion"}}},
     "graph": {"model": {"attention": ["causal & graph:Dilated(2)", "causal"]}},
     "modality": {},
@@ -124,7 +125,7 @@ def test_low_rank_adapters_change_nothing_at_step_0_and_are_trained_alone(folder
 def test_every_page_is_short_and_linked():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     pages = sorted(PAGES.glob("*.py"))
-    assert len(pages) == 12
+    assert len(pages) == 13
     for page in pages:
         assert len(page.read_text().splitlines()) <= 40, page
         assert f"[`docs/add/{page.name}`](docs/add/{page.name})" in text
