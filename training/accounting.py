@@ -31,7 +31,7 @@ def parameters_by_part(model: Model) -> dict[str, int]:
 
 class Costs:
     """Counts the FLOPs of a model, forward and backward: 6 for each weight of a matrix and each vector that the matrix
-    multiplies, plus 12 L d n per slot for self-attention (L layers of width d, rows of n slots).
+    multiplies, plus 12 L d n per slot for self-attention (L layers with attention of width d, rows of n slots).
 
     This is the convention of PaLM (Chowdhery et al. 2022, arXiv:2204.02311, appendix B), which nanoGPT and others use.
     Causal attention counts like full attention. Padding counts, because it is computed. The number of vectors is taken
@@ -46,7 +46,9 @@ class Costs:
         self.crossings: Counter[str] = Counter()
         self.heads = dict(model.heads)
         self.owners = dict(model.owners)
-        self.attention = {name: 12 * len(core.blocks) * core.width for name, core in model.cores.items()}
+        self.attention = {
+            name: 12 * core.width * sum(block.attends for block in core.blocks) for name, core in model.cores.items()
+        }
         for name, role, parameter in roles(model):
             kind, owner, rest = (*name.split(".", 2), "")[:3]
             if role not in ("matrix", "projection", "input"):

@@ -72,6 +72,7 @@ class Decoder:
         blocks = all(
             type(block) is Block and type(block.attention) is Attention and block.own_layers is None
             and type(block.add_attention) in (PreNorm, PostNorm) and block.add_attention.scale is None
+            and not block.feed_forward.reads_context
             for block in core.blocks
         )  # fmt: skip
         return plain and blocks and type(core.position) in (RelativePosition, Rotary, RelativeBias)

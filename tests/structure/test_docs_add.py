@@ -3,6 +3,7 @@ predict, and are exported or refused by name."""
 
 import csv
 import importlib
+import itertools
 import json
 import math
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,12 +25,18 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.contract import ContractError
 from chopmix.models.tokens import plain_tokens
+from chopmix.models.transformer import AttentionContext
 from chopmix.training.progress import Progress
+from ranks import train_together
 
 PAGES = ROOT / "docs" / "add"
 PARTS = {
     "block": {"model": {"block": {"use": "block:LowRankBlock", "rank": 2}}},
     "experts": {"model": {"block": {"feed_forward": {"use": "experts:Experts", "count": 3}}}},
+    "lstm": {"model": {"block": "lstm", "attention": "causal & same_sample"}},
+    "window_perceptron": {"model": {"block": {"use": "window_perceptron", "words": 4},
+                                    "attention": "causal & same_sample"}},
+    "edge_bias": {"model": {"position": {"use": "edge_bias", "graphs": ["same_item", "from(scan)"]}}},
     "optimizer": {"training": {"optimizer": {"use": "optimizer:Lion"}}},
     "graph": {"model": {"attention": ["causal & graph:Dilated(2)", "causal"]}},
     "modality": {},
@@ -36,7 +44,8 @@ PARTS = {
                                                                      "right": "word"}}},
 }  # fmt: skip
 """Each part with the keys that name it, in a run that writes the word for a scan."""
-TRUSTED = [*PARTS, "dataset"]
+BUILT_IN = ("lstm", "window_perceptron", "edge_bias")
+TRUSTED = [*(part for part in PARTS if part not in BUILT_IN), "dataset"]
 
 
 def write_config(folder, part, sections=None):
@@ -76,7 +85,7 @@ def weights(run):
 
 
 @pytest.mark.parametrize(
-    "part", [name if name == "block" else pytest.param(name, marks=pytest.mark.system) for name in PARTS]
+    "part", [name if name in ("block", "lstm") else pytest.param(name, marks=pytest.mark.system) for name in PARTS]
 )
 def test_a_part_trains_resumes_evaluates_predicts_and_exports(folder, part, capsys):
     file = write_config(folder, part)
@@ -120,6 +129,44 @@ def test_low_rank_adapters_change_nothing_at_step_0_and_are_trained_alone(folder
     assert torch.equal(adapted.model.eval()(batch)["word"], plain.model.eval()(batch)["word"])
     trained = {name for name, value in adapted.model.named_parameters() if value.requires_grad}
     assert len(trained) == 2 * 2 * 2 and all(".adapter." in name for name in trained)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_loss_term_of_a_layer_is_a_mean_over_the_tokens_of_the_global_batch(folder, processes):
+    """With one expert, the loss term of the example is the number of tokens times `balance`, so the mean loss is larger
+    by `balance`, whatever the micro-batches, the padding and the number of processes."""
+    first = {}
+    for balance, rows in itertools.product((0.0, 0.5), (16, 5)):
+        feed_forward = {"use": "experts:Experts", "count": 1, "balance": balance}
+        sections = {"model": {"block": {"feed_forward": feed_forward}, "depth": 1},
+                    "training": {"steps": 1, "precision": "float32", "rows_per_micro_batch": rows},
+                    "evaluation": {"every": 1, "generated": 0, "sample_tokens": 0, "report": False}}  # fmt: skip
+        file, out = write_config(folder, "experts", sections), folder / f"{balance}-{rows}"
+        if processes == 1:
+            assert main(["train", str(file), f"out={out}"]) == 0
+        else:
+            done = train_together(folder, processes, file, f"out={out}")
+            assert done.returncode == 0, done.stderr
+        first[balance, rows] = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])["train/loss"]
+    for rows in (16, 5):
+        assert first[0.5, rows] - first[0.0, rows] == pytest.approx(0.5, abs=1e-5)
+    assert first[0.5, 16] == pytest.approx(first[0.5, 5], abs=1e-5)
+
+
+def test_padding_is_not_sent_to_experts(folder):
+    write_config(folder, "experts")
+    from experts import Experts
+
+    torch.manual_seed(0)
+    layer, x = Experts(8, count=2), torch.randn(2, 5, 8)
+    sample = torch.tensor([[1, 1, 1, 0, 0], [2, 2, 2, 2, 0]])
+    tokens = replace(plain_tokens(2, 5), sample=sample)
+    context = AttentionContext(None, tokens=tokens, losses=[])
+    output, (term,) = layer(x, context), context.losses
+    alone = AttentionContext(None, tokens=plain_tokens(1, 7), losses=[])
+    torch.testing.assert_close(output[sample > 0], layer(x[sample > 0][None], alone)[0])
+    assert not output[sample == 0].any() and torch.equal(term, alone.losses[0])
+    assert layer(x, context._replace(losses=None)).shape == x.shape
 
 
 def test_every_page_is_short_and_linked():
