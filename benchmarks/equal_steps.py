@@ -46,7 +46,7 @@ class Peer(nn.Module):
     def __init__(self, theirs: nn.Module, task: str):
         super().__init__()
         self.theirs, self.task = theirs, task
-        self.heads = {task: theirs}
+        self.heads, self.cores = {task: theirs}, {}
 
     def plan(self, batch: Batch, **_) -> Batch:
         """Returns the batch unchanged: models of transformers need no layouts."""

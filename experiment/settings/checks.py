@@ -430,7 +430,7 @@ def positioned(position: Any, inputs: Sequence[str], axes: Sequence[str]) -> Cal
     """Returns the class of relative positions of a core with its options and with the position axes; its option
     `graphs`, if it has one, is parsed. Raises ValueError if an expression cannot be parsed."""
     graphs = getattr(position, "options", {}).get("graphs")
-    parsed = {} if graphs is None else {"graphs": [parse_graph(text, inputs, axes, imported) for text in graphs]}
+    parsed = {} if graphs is None else {"graphs": tuple(parse_graph(text, inputs, axes, imported) for text in graphs)}
     return partial(position or RelativePosition, axes=tuple(axes), **parsed)
 
 

@@ -134,7 +134,7 @@ def members(annotation: Any) -> tuple[Any, ...]:
 def yaml_types(annotation: Any) -> Any:
     """Returns an annotation without the members of unions that only code can provide: `str | Graph | list[str | Graph]`
     becomes `str | list[str]`."""
-    if get_origin(annotation) is list:
+    if get_origin(annotation) in (list, tuple):
         return over_arguments(yaml_types, annotation)
     kept = [member for member in members(annotation) if is_dataclass(member) or not _is_ours(member)]
     return functools.reduce(operator.or_, map(yaml_types, kept)) if len(kept) > 1 else kept[0] if kept else annotation

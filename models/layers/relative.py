@@ -166,14 +166,17 @@ class EdgeBias(RelativePosition):
     """Adds a learned number for each head to the score of each pair of tokens that has an edge in a graph, for every
     graph in `graphs` (a form of the bias of Graphormer, Ying et al. 2021, arXiv:2106.05234). The graphs are expressions
     like those of `attention` or, in Python, `Graph` objects; the attention graph still decides which tokens are read.
-    All numbers are 0 at the start. Raises ValueError if there is no graph.
+    All numbers are 0 at the start. Raises ValueError if `graphs` is empty.
 
         position: {use: edge_bias, graphs: [same_item, "edges(image -> text)", "neighbourhood(1, row, column)"]}
     """
 
     counts_tokens = True
 
-    def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *, graphs: list[str | Graph]):
+    def __init__(
+        self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
+        graphs: tuple[str | Graph, ...] = ("same_item",),
+    ):  # fmt: skip
         super().__init__(heads, channels, axes)
         if not graphs:
             raise ValueError("edge_bias: graphs must have at least one expression")

@@ -51,7 +51,7 @@ KINDS: dict[str, set[str]] = {
                                              "idx", "table")
           for split in ("train", "val", "test")),
     },
-    "an expression": {"model.attention", "Encoder.attention"},
+    "an expression": {"model.attention", "Encoder.attention", "edge_bias.graphs"},
     "a class or a function": {
         "image_augmentation.transforms", "recorded.environment", "recorded.policy", "recorded.settings",
         "play.environment", "play.settings", "Evaluation.also", "Logging.also", "torchvision_data.dataset",

@@ -33,7 +33,7 @@ evaluation: {report: false}
 out: run
 """
 
-LINES = {"train": 4_800, "predict": 3_100, "generate": 2_480}
+LINES = {"train": 4_865, "predict": 3_150, "generate": 2_530}
 """The largest number of lines of the functions that a command enters, without docstrings and blank lines: two steps of
 a GPT, `predict quickstart --input operator=+`, and `generate` with this GPT."""
 
@@ -51,7 +51,7 @@ def within(count: int, limit: int, room: int = 5) -> bool:
 
 def test_files_up_to_the_first_step(quickstart):
     count = len(entered(lambda: train(quickstart), until="Trainer.fit").functions)
-    assert within(count, 77), count
+    assert within(count, 78), count
 
 
 def test_files_of_a_loaded_run(tmp_path):
