@@ -442,15 +442,15 @@ def block_can_be_built(inputs: dict[str, Part], model: Part) -> Problems:
     for path, setting in in_cores(model, "attention").items():
         role = "encoder" if "encoder" in path else "decoder" if model.options["encoder"] else "decoder-only"
         for graph in parsed_graphs(inputs, setting).values():
-            created = partial(block, width, heads, crosses=role == "decoder", graph=graph)
-            problems = list(refusal(("model", "block"), created, device="meta"))
-            yield from problems or block_fits(created, graph, role, path, in_cores(model, "position"))
+            blocks: list[BaseBlock] = []
+            create = partial(block, width, heads, crosses=role == "decoder", graph=graph)
+            yield from refusal(("model", "block"), lambda: blocks.append(create()), device="meta")  # noqa: B023
+            for each in blocks:
+                yield from block_fits(each, graph, role, path, in_cores(model, "position"))
 
 
-def block_fits(create: Callable[[], BaseBlock], graph: Graph, role: Any, path: Where, positions: Mapping) -> Problems:
+def block_fits(block: BaseBlock, graph: Graph, role: Any, path: Where, positions: Mapping) -> Problems:
     """A block computes the graph at `path` in a core with this role. Only blocks with heads have a `position`."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        block = create()
     for keys, message in block.problems(graph, role):
         yield ("model", *keys) if keys[0] == "block" else (*path[:-1], *keys), message
     where = (*path[:-1], "position")

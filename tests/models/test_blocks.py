@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.models.attention.graph import Causal, SameSample, Window
 from chopmix.models.attention.kernels import Plain
 from chopmix.models.blocks.lstm import Lstm, LstmOptions, Segments, SourceEnds
@@ -173,6 +174,48 @@ def test_a_graph_that_a_block_does_not_compute_is_refused(block, role, graph, is
     problems = list(BLOCKS[block](WIDTH, 2, graph=graph).problems(graph, role))
     assert bool(problems) == is_refused
     assert all(path == ("attention",) and text.startswith("must be causal & same_sample") for path, text in problems)
+
+
+YAML = """
+inputs: {text: {use: text, encoding: characters}}
+model: {width: 16, depth: 1, heads: 2, context: 16, attention: causal, block: BLOCK, position: POSITION}
+tasks: {lm: {use: language_modeling, target: text, head: unembedding}}
+data: {dataset: tiny_shakespeare}
+training: {steps: 1, tokens_per_step: 64}
+"""
+
+
+@pytest.mark.parametrize(
+    "block, position, message",
+    [
+        ("lstm", "null", "model.attention: must be causal & same_sample, because the block lstm reads"),
+        ("{use: window_perceptron, words: 0}", "null", "model.block: words must be at least 1, not 0"),
+        ("lstm", "rotary", "model.position: must be null: the block lstm has no relative positions"),
+    ],
+)
+def test_a_yaml_is_refused_before_training(tmp_path, block, position, message):
+    (tmp_path / "a.yaml").write_text(YAML.replace("BLOCK", block).replace("POSITION", position))
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "a.yaml")
+
+
+VALUES = """
+from chopmix import Block
+
+
+class Reads(Block):
+    def __init__(self, *values, **options):
+        super().__init__(*values, **options)
+        self.attention.query.weight.sum().item()
+"""
+
+
+def test_a_block_that_reads_the_values_of_its_weights_is_not_refused(tmp_path, monkeypatch):
+    """The check builds blocks without memory, in which such code fails."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reads_values.py").write_text(VALUES)
+    (tmp_path / "a.yaml").write_text(YAML.replace("BLOCK", "reads_values:Reads").replace("POSITION", "null"))
+    assert load_config(tmp_path / "a.yaml").model.options["depth"] == 1
 
 
 def test_a_state_of_another_shape_is_refused():
