@@ -39,9 +39,9 @@ def counts_of(batches: Sequence[Batch], tasks: Iterable[str]) -> dict[str, float
     """Returns the number of targets of each task and the number of tokens of each core in the batches, by the names of
     `Share.counts`."""
     targets = {name: sum(batch.targets[name].count for batch in batches) for name in tasks}
-    sets = [(name, planned.tokens.sample) for batch in batches for name, planned in batch.sets.items()]
-    tokens = {core: sum(int((sample != PADDING).sum()) for name, sample in sets if name == core) for core in CORES}
-    return targets | {f"cores.{core}": count for core, count in tokens.items()}
+    sets = {core: [batch.sets[core].tokens for batch in batches if core in batch.sets] for core in CORES}
+    counts = {core: sum(int((tokens.sample != PADDING).sum()) for tokens in each) for core, each in sets.items()}
+    return targets | {f"cores.{core}": count for core, count in counts.items()}
 
 
 class Submitted(NamedTuple):

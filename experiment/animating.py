@@ -20,8 +20,8 @@ CONTINUED = 24
 def write_animation(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
     """Write an animated picture of the sample (`inference/animation.py`). A text that the sample of the user does not
     have is generated first. A model of one text continues the text of the user, or the first tokens of the window.
-    Returns a sentence about the file. Raises RunError if there is nothing to predict or no room for it, OSError
-    if the file cannot be written."""
+    Returns a sentence about the file. Raises RunError for blocks without attention, if there is nothing to predict or
+    no room for it, OSError if the file cannot be written."""
     name = choice.task or next(iter(shown.trace.batch.targets))
     task, run, trace, prompt = shown.tasks[name], shown.run, shown.trace, PROMPT
     answers = predictions(run, shown.split, shown.index) if shown.split.answerable else {}
@@ -39,6 +39,8 @@ def write_animation(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
         continued = text + run.generate(text, max_tokens=CONTINUED, temperature=0)
         answer = shortened(continued, chopper, context).removeprefix(text)
         shown = trained(run, replace(choice, inputs={task.target: text + answer}))
+    if not any(map(len, trace.main.cross if "encoder" in trace.cores else trace.main.attention)):
+        raise RunError("--animate draws attention, and the blocks of this run have none")
     if not answer:
         raise RunError(f"the model predicts nothing for {task.target!r}: --animate has nothing to show")
     picture = animated(explorer_of(shown), shown.trace, name, answer, prompt)

@@ -22,7 +22,8 @@ from torch import Tensor
 from ..data.sampler import SampleIndex
 from ..data.split import Split
 from ..files.reading import DataError
-from ..models.attention.weights import Observed, observed
+from ..models.attention.kernels import Layout
+from ..models.attention.weights import observed, recorded
 from ..models.batch import IGNORED, Batch, SetPlan
 from ..models.model import Model, at
 from ..models.transformer import Transformer
@@ -42,7 +43,8 @@ class CoreTrace:
     """The weights of each layer. Row i of a head: the weights with which token i reads all tokens; they add up to 1. A
     block without attention has no heads, (0, n, n)."""
     cross: Sequence[Float[Tensor, "h n m"]]
-    """The weights of each layer with which the tokens read the m tokens of the encoder. Empty without an encoder."""
+    """The weights of each layer with which the tokens read the m tokens of the encoder. Empty without an encoder, and
+    for blocks without cross-attention."""
     hidden: Float[Tensor, "L+1 n d"]
     """The vectors of the tokens before the first layer and after each layer."""
 
@@ -220,16 +222,16 @@ def traced(trained: TrainedModel, batch: Batch, precise: Mapping[str, Tensor] | 
         cores[name] = CoreTrace(
             plan=batch.sets[name], hidden=torch.stack(vectors[name]),
             attention=[weights_of(layout, n) for layout in planned_set.layouts],
-            cross=[] if planned_set.cross is None else [weights[0].cpu() for weights in planned_set.cross.weights],
+            cross=[] if planned_set.cross is None else [weights[0].cpu() for weights in recorded(planned_set.cross)],
         )  # fmt: skip
     differences = {name: (precise[name] - output).abs() for name, output in outputs.items()} if precise else {}
     difference = {name: float(each.max()) for name, each in differences.items() if each.numel()}  # else: no target
     return Trace(model=model, tasks=trained.tasks, batch=batch, cores=cores, outputs=outputs, difference=difference)
 
 
-def weights_of(layout: Observed, n: int) -> Float[Tensor, "h n n"]:
+def weights_of(layout: Layout, n: int) -> Float[Tensor, "h n n"]:
     """Returns the weights of the first row that a layout has recorded: the heads of all calls, in their order."""
-    return torch.cat([weights[0].cpu() for weights in layout.weights] or [torch.zeros(0, n, n)])
+    return torch.cat([weights[0].cpu() for weights in recorded(layout)] or [torch.zeros(0, n, n)])
 
 
 def batch_of(

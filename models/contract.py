@@ -3,7 +3,7 @@ names the class that returned the value."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -33,12 +33,15 @@ def is_user_defined(part: object) -> bool:
     return type(part).__module__.partition(".")[0] not in (__name__.partition(".")[0], "torch")
 
 
-def check_block(block: object, x: Any, shape: tuple[int, ...]) -> None:
-    """Raises ContractError if `x`, which a block returned, is not a tensor with the `shape` of the block's input."""
+def check_block(block: object, x: Any, shape: tuple[int, ...], losses: Sequence[Any] = ()) -> None:
+    """Raises ContractError if `x`, which a block returned, is not a tensor with the `shape` of the block's input, or if
+    one of `losses`, the loss terms that layers have added, is not a scalar tensor."""
+    name = type(block).__name__
     if not isinstance(x, Tensor) or tuple(x.shape) != shape:
-        raise ContractError(
-            f"model.block: {type(block).__name__}.forward returned {described(x)}; expected: a tensor of shape {shape}"
-        )
+        raise ContractError(f"model.block: {name}.forward returned {described(x)}; expected: a tensor of shape {shape}")
+    for loss in losses:
+        if not isinstance(loss, Tensor) or loss.dim():
+            raise ContractError(f"model.block: {name} added the loss term {described(loss)}; expected: a scalar tensor")
 
 
 def check_embedded(name: str, embedder: object, tokens: Any, count: int, width: int) -> None:

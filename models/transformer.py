@@ -20,7 +20,7 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, Plain, attend
 from .attention.plan import plan, plan_cross, plan_rows
 from .cache import Cache, LayerCache, LayerState
-from .contract import Problems, check_block, is_user_defined
+from .contract import ContractError, Problems, check_block, described, is_user_defined
 from .initialization import copied
 from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed, slots_of
 from .layers.linear import Linear, laid_together, linear
@@ -208,17 +208,18 @@ class BaseBlock(nn.Module):
 
     def plan(self, graph: Graph, tokens: Tokens, keys: Tokens | None, **options) -> Layout:
         """Returns what `forward` needs to know about tokens to compute the graph, as a layout that can move to a
-        device; it is called once per batch, with descriptors on the CPU. The default is the layout of attention (see
-        `attention.plan.plan`)."""
+        device; it is called once per batch, with descriptors on the CPU. `options` are the keyword arguments of
+        `attention.plan.plan`, the default, which returns the layout of attention."""
         return plan(graph, tokens, keys, **options)
 
     def plan_rows(self, graph: Graph, tokens: Tokens, **options) -> Layout:
-        """Like `plan`, for rows that are one sample each, with descriptors on the device (see
-        `attention.plan.plan_rows`)."""
+        """Like `plan`, for rows that are one sample each, with descriptors on the device. `options` are the keyword
+        arguments of `attention.plan.plan_rows`."""
         return plan_rows(graph, tokens, **options)
 
     def plan_cross(self, tokens: Tokens, source: Tokens, **options) -> Layout:
-        """Like `plan`, for reading a second set. Each token reads all tokens of its sample."""
+        """Like `plan`, for reading a second set: each token reads all tokens of its sample. `options` are the keyword
+        arguments of `attention.plan.plan_cross`."""
         return plan_cross(SameSample(), tokens, source, **options)
 
     def empty_state(self, rows: int, capacity: int, *, dtype: torch.dtype, device: torch.device | str) -> LayerState:
@@ -328,8 +329,8 @@ class Transformer(nn.Module):
         blocks = nn.ModuleList(block(width, heads, dropout, skip, graph=graph) for skip, graph in layers)
         self.position = (position or RelativePosition)(heads, blocks[0].channels or width // heads)
         self.blocks, self.input_groups = blocks, None
-        self.losses: list[Tensor] | None = None
-        """The loss terms of the layers in the last forward pass; None: not in training mode."""
+        self.losses: list[Tensor] = []
+        """The loss terms of the layers in the last forward pass of training, until `take_loss`."""
         self.checks_blocks = any(map(is_user_defined, blocks.modules()))
         self.axes = len(self.position.axes)
         norm = self.blocks[-1].output_norm() if final_norm else None
@@ -359,17 +360,24 @@ class Transformer(nn.Module):
         elif tokens is None or layouts is None:
             tokens, layouts, source_layout = self.plan_missing(x, tokens, layouts, cache, source, source_layout)
         groups = self.group(tokens) if groups is None else groups
-        x, self.losses = self.embedding_dropout(x), [] if self.training else None
+        x, self.losses = self.embedding_dropout(x), []
         rotation = self.position.rotation(tokens)
         bias = self.position.bias(tokens, tokens if cache is None else cache.tokens.to(x.device))
         source_context = None if source_layout is None else AttentionContext(source_layout, tokens=source_tokens)
         for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
             state = None if cache is None else cache.layers[index]
-            context = AttentionContext(layout, rotation, bias, state, groups, tokens, self.losses)
+            losses = self.losses if self.training else None
+            context = AttentionContext(layout, rotation, bias, state, groups, tokens, losses)
             shape, x = tuple(x.shape), block(x, context, source, source_context)
             if self.checks_blocks:
-                check_block(block, x, shape)
+                check_block(block, x, shape, self.losses)
         return self.norm(x)
+
+    def take_loss(self) -> Tensor | None:
+        """Returns the sum of the loss terms of the layers in the last forward pass of training, a scalar, and forgets
+        them; None: there are none."""
+        losses, self.losses = self.losses, []
+        return sum(losses) if losses else None
 
     def plan_plain(self, x, source, source_layout, padding_mask) -> tuple[Tokens, Sequence[Layout], Layout | None]:
         """Returns (tokens, layouts, layout of the cross-attention) for rows that are one sample each. The arguments are
@@ -444,9 +452,15 @@ class Transformer(nn.Module):
         return all(type(block).empty_state is not BaseBlock.empty_state for block in self.blocks)
 
     def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:
-        """Returns the state of all blocks before the first token, for up to `capacity` tokens in each of `rows`
-        rows."""
+        """Returns the state of all blocks before the first token, for up to `capacity` tokens in each of `rows` rows.
+        Raises ContractError if a block returns something else."""
         states = [block.empty_state(rows, capacity, dtype=dtype, device=device) for block in self.blocks]
+        for block, state in zip(self.blocks, states, strict=True):
+            if not isinstance(state, LayerState):
+                raise ContractError(
+                    f"model.block: {type(block).__name__}.empty_state returned {described(state)}; expected: a "
+                    "LayerState, such as RowState"
+                )
         return Cache(states, capacity)
 
 

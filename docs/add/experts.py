@@ -1,5 +1,6 @@
 """A mixture of experts as the feed-forward layer (Shazeer et al. 2017, arXiv:1701.06538): a router sends each token
-through one of several layers. A loss term balances their numbers of tokens (Fedus et al. 2021, arXiv:2101.03961).
+through one of several layers. A loss term makes the layers receive similar numbers of tokens (Fedus et al. 2021,
+arXiv:2101.03961).
 
 model: {block: {feed_forward: {use: experts:Experts, count: 4}}}
 """

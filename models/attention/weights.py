@@ -57,7 +57,28 @@ class Observed(Layout):
         return self.layout(query, key, value, bias, dropout)
 
 
+def computes_attention(layout: Layout) -> bool:
+    """Whether a layout is a kernel of attention; the layouts of other blocks describe their tokens only."""
+    return type(layout).__call__ is not Layout.__call__
+
+
+def observed_layout(layout: Layout) -> Layout:
+    """Returns a copy of a layout in which each kernel of attention, the layout itself or one of its fields, is
+    `Observed`."""
+    if computes_attention(layout):
+        return Observed(layout)
+    parts = {name: observed_layout(value) for name, value in vars(layout).items() if isinstance(value, Layout)}
+    return replace(layout, **parts)
+
+
+def recorded(layout: Layout) -> list[Float[Tensor, "b h n m"]]:
+    """Returns the weights of all calls of an observed layout; empty for a layout without attention."""
+    if isinstance(layout, Observed):
+        return layout.weights
+    return [weights for part in vars(layout).values() if isinstance(part, Layout) for weights in recorded(part)]
+
+
 def observed(planned: SetPlan) -> SetPlan:
-    """Returns a planned set in which the layout of each layer, and of cross-attention, is `Observed`."""
-    cross = None if planned.cross is None else Observed(planned.cross)
-    return replace(planned, layouts=tuple(Observed(layout) for layout in planned.layouts), cross=cross)
+    """Returns a planned set with the `observed_layout` of each layer, and of cross-attention."""
+    cross = None if planned.cross is None else observed_layout(planned.cross)
+    return replace(planned, layouts=tuple(map(observed_layout, planned.layouts)), cross=cross)

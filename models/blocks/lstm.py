@@ -88,18 +88,21 @@ class SourceEnds(Layout):
     first: Int[Tensor, "s"]
     """The slot (row * m + column) of the first token in the second set."""
     last: Int[Tensor, "s"]
+    present: Int[Tensor, "s"]
+    """1 for samples that have tokens in the second set, else 0."""
 
     def to(self, device: torch.device | str) -> SourceEnds:
         return replace(super().to(device), attention=self.attention.to(device))
 
     @classmethod
     def of(cls, tokens: Tokens, source: Tokens, attention: Layout) -> SourceEnds:
-        """Returns the ends for the segments of `tokens` (see `Segments.of`). Every sample has tokens in `source`."""
+        """Returns the ends for the segments of `tokens` (see `Segments.of`)."""
         sample = tokens.sample.flatten()[Segments.of(tokens.sample).slots[:, :1]].flatten()
         slots, others = torch.arange(source.sample.numel()), source.sample.flatten()
-        ends = [torch.zeros(int(others.max()) + 1, dtype=torch.long).scatter_reduce(0, others, slots, how,
-                include_self=False) for how in ("amin", "amax")]  # fmt: skip
-        return cls(attention, ends[0][sample], ends[1][sample])
+        count = 1 + int(max(others.max(), tokens.sample.max()))
+        ends = [torch.zeros(count, dtype=torch.long).scatter_reduce(0, others, slots, how, include_self=False)[sample]
+                for how in ("amin", "amax")]  # fmt: skip
+        return cls(attention, *ends, (others.bincount(minlength=count)[sample] > 0).long())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +124,7 @@ class Lstm(BaseBlock):
     anew at each sample. In a decoder it begins with a linear map of the first and the last vector of the encoder's
     output; with `soft`, attention to all vectors of this output follows.
 
-    On a CPU it is computed in float32, because bfloat16 is slower there."""
+    On a CPU it is computed in float32: 512 channels take 1.5 times as long in bfloat16 (`benchmarks/LOG.md`)."""
 
     Options = LstmOptions
 
@@ -190,10 +193,11 @@ class Lstm(BaseBlock):
         return x
 
     def start_of(self, source: Float[Tensor, "b m d"], layout: Layout) -> tuple[Tensor, Tensor]:
-        """Returns the hidden state and the memory at the start of each segment, (s, h) each."""
+        """Returns the hidden state and the memory at the start of each segment, (s, h) each. A sample without a second
+        set begins with the map of zeros."""
         if isinstance(layout, SourceEnds):
             flat = source.flatten(0, 1)
-            ends = torch.cat([flat[layout.first], flat[layout.last]], dim=-1)
+            ends = torch.cat([flat[layout.first], flat[layout.last]], dim=-1) * layout.present[:, None]
         else:  # one sample in each row
             ends = torch.cat([source[:, 0], source[:, -1]], dim=-1)
         hidden, memory = self.start(ends).chunk(2, dim=-1)

@@ -181,10 +181,10 @@ class EdgeBias(RelativePosition):
         if not graphs:
             raise ValueError("edge_bias: graphs must have at least one expression")
         self.graphs = [parse_graph(graph, (), axes) if isinstance(graph, str) else graph for graph in graphs]
-        self.table = nn.Parameter(torch.zeros(len(graphs), heads))
-        self.table.role = "zero"
+        self.table = nn.Embedding.from_pretrained(torch.zeros(len(graphs), heads), freeze=False)
+        self.table.weight.role = "zero"
 
     def bias(self, queries: Tokens, keys: Tokens):
         within = within_samples(queries, keys), within_samples(keys)
         edges = torch.stack([mask_within(graph, *within, self_attention=False) for graph in self.graphs])
-        return torch.einsum("g b n m, g h -> b h n m", edges.to(self.table.dtype), self.table)
+        return torch.einsum("g b n m, g h -> b h n m", edges.to(self.table.weight.dtype), self.table.weight)

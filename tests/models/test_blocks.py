@@ -3,6 +3,7 @@ samples in its row, on padding, or on the state in which generation stores earli
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -14,8 +15,10 @@ from chopmix.models.attention.kernels import Plain
 from chopmix.models.blocks.lstm import Lstm, LstmOptions, Segments, SourceEnds
 from chopmix.models.blocks.window_perceptron import WindowPerceptron, WindowPerceptronOptions
 from chopmix.models.cache import RowState
+from chopmix.models.contract import ContractError
+from chopmix.models.layers.feed_forward import FeedForward, OwnLayers
 from chopmix.models.tokens import Tokens, plain_tokens
-from chopmix.models.transformer import BaseBlock, Block, Transformer
+from chopmix.models.transformer import BaseBlock, Block, BlockOptions, Transformer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,6 +129,21 @@ def test_a_translation_in_packed_rows_is_that_of_a_single_sample(soft, lengths):
             ours, theirs = source.sample == number, target.sample == number
             alone = decoder(y[theirs][None], source=encoder(x[ours][None]))
             torch.testing.assert_close(packed[theirs], alone[0], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_a_sample_without_source_reads_nothing_of_the_others(missing):
+    decoder = core_of(partial(Lstm, crosses=True))
+    source, target = rows_of([[2, 3, 2]]), rows_of([[3, 2, 1]])
+    source = source.select(slice(None), (source.sample[0] != missing).nonzero()[:, 0])
+    y, read = torch.randn(*target.shape, WIDTH), torch.randn(*source.shape, WIDTH, requires_grad=True)
+    cross = decoder.plan_cross(target, source)
+    packed = decoder(y, target, decoder.plan(target), source=read, source_layout=cross)
+    (gradient,) = torch.autograd.grad(packed[target.sample == missing].square().sum(), read)
+    assert not gradient.any()
+    for number in {1, 2, 3} - {missing}:
+        alone = decoder(y[target.sample == number][None], source=read[source.sample == number][None])
+        torch.testing.assert_close(packed[target.sample == number], alone[0], atol=1e-6, rtol=1e-5)
 
 
 def test_both_directions_of_an_encoder_depend_on_all_tokens():
@@ -239,6 +257,59 @@ def test_a_block_without_a_state_says_so():
     assert torch.equal(core(x := torch.randn(1, 3, WIDTH)), x)
     with pytest.raises(NotImplementedError, match="Copies has no empty_state, so it generates only without a cache"):
         core.empty_cache(1, 4)
+
+
+class Adds(FeedForward):
+    """Appends `loss` to the loss terms."""
+
+    reads_context = True
+
+    def __init__(self, width, bias=True, *, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, x, context):
+        if context.losses is not None:
+            context.losses.append(self.loss)
+        return x
+
+
+def adds(loss, **options):
+    block = partial(Block, options=BlockOptions(feed_forward=partial(Adds, loss=loss), **options))
+    return Transformer(width=WIDTH, depth=2, heads=2, block=block)
+
+
+def test_loss_terms_are_summed_once_and_a_model_can_be_copied_after_a_step():
+    core = adds(torch.tensor(1.5, requires_grad=True))
+    core(torch.randn(1, 3, WIDTH))
+    assert core.take_loss() == 3.0 and core.take_loss() is None
+    deepcopy(core)
+    core.eval()(torch.randn(1, 3, WIDTH))
+    assert core.take_loss() is None
+
+
+@pytest.mark.parametrize(
+    "loss, described", [(1.0, "1.0"), (torch.zeros(3), r"a tensor of shape \(3,\)"), (None, "None")], ids=str
+)
+def test_a_loss_term_that_is_not_a_scalar_is_refused(loss, described):
+    with pytest.raises(ContractError, match=f"Block added the loss term {described}; expected: a scalar tensor"):
+        adds(loss)(torch.randn(1, 3, WIDTH))
+
+
+def test_groups_of_inputs_cannot_have_their_own_layer_that_reads_all_tokens():
+    own = OwnLayers(layers=("feed_forward",), groups=(("text",), ("image",)))
+    with pytest.raises(ValueError, match="own_layers: Adds reads all tokens, so groups cannot have their own"):
+        adds(torch.zeros(()), own_layers=own)
+
+
+@pytest.mark.parametrize("state", [None, torch.zeros(1, 4), {"hidden": 0}], ids=["none", "tensor", "dict"])
+def test_a_state_of_another_type_is_refused(state):
+    class Stores(Block):
+        def empty_state(self, rows, capacity, *, dtype, device):
+            return state
+
+    with pytest.raises(ContractError, match=r"model.block: Stores.empty_state returned .*; expected: a LayerState"):
+        core_of(Stores).empty_cache(1, 4)
 
 
 def test_padding_of_an_lstm_needs_tokens():

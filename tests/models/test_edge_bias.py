@@ -26,13 +26,13 @@ def packed() -> Tokens:
 
 def test_each_edge_adds_the_number_of_its_graph_and_head():
     position = EdgeBias(2, 8, graphs=(SameItem(), From((2,))))
-    torch.nn.init.normal_(position.table)
+    torch.nn.init.normal_(position.table.weight)
     bias, tokens = position.bias(packed(), packed()), packed()
     for query in range(6):
         for key in range(6):
             if tokens.sample[0, query] == tokens.sample[0, key]:
                 same = tokens.item[0, query] == tokens.item[0, key]
-                expected = same * position.table[0] + (tokens.input[0, key] == 2) * position.table[1]
+                expected = same * position.table.weight[0] + (tokens.input[0, key] == 2) * position.table.weight[1]
                 torch.testing.assert_close(bias[0, :, query, key], expected)
 
 
@@ -49,12 +49,12 @@ def test_a_bias_of_zero_changes_nothing_and_is_learned():
     plain.load_state_dict({name: value for name, value in core.state_dict().items() if "position" not in name})
     torch.testing.assert_close(core(x), plain(x), atol=1e-6, rtol=1e-5)
     core(x).square().sum().backward()
-    assert bool(core.position.table.grad.abs().sum(1).gt(0).any())
+    assert bool(core.position.table.weight.grad.abs().sum(1).gt(0).any())
 
 
 def test_samples_in_packed_rows_and_with_a_cache_have_the_vectors_of_single_samples():
     core, tokens = core_of(), packed()
-    torch.nn.init.normal_(core.position.table)
+    torch.nn.init.normal_(core.position.table.weight)
     x = torch.randn(1, 7, 16)
     with torch.no_grad():
         together = core(x, tokens)
@@ -101,7 +101,7 @@ def written(folder, graphs: str):
 def test_expressions_of_a_yaml_name_inputs_and_axes(tmp_path):
     config = load_config(written(tmp_path, "[causal, 'from(image)', 'neighbourhood(1, row, column)']"))
     core = build_core(config, config.wiring.axes)
-    assert core.position.graphs[:2] == [Causal(), From((1,))] and core.position.table.shape == (3, 2)
+    assert core.position.graphs[:2] == [Causal(), From((1,))] and core.position.table.weight.shape == (3, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""User-defined parts in `docs/add`, one file each outside of the package: they train, resume after a kill, evaluate,
-predict, and are exported or refused by name."""
+"""User-defined parts in `docs/add`, one file each outside of the package, and the blocks of `models/blocks`: they
+train, resume after a kill, evaluate, predict, and are exported or refused by name."""
 
 import csv
 import importlib
@@ -151,6 +151,52 @@ def test_a_loss_term_of_a_layer_is_a_mean_over_the_tokens_of_the_global_batch(fo
     for rows in (16, 5):
         assert first[0.5, rows] - first[0.0, rows] == pytest.approx(0.5, abs=1e-5)
     assert first[0.5, 16] == pytest.approx(first[0.5, 5], abs=1e-5)
+
+
+def first_loss(run):
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["train/loss"]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("part", ["experts", "lstm", "window_perceptron", "edge_bias"])
+def test_a_part_of_a_core_trains_in_two_processes_in_bfloat16_compiled_and_without_an_input(folder, part):
+    """The first loss of two processes is that of one process; the runs are evaluated without their input. The experts
+    balance the tokens of a process, so their first loss differs by a part of `balance`."""
+    tolerance = 1e-3 if part == "experts" else 1e-6
+    training = {"steps": 4, "precision": "float32", "input_dropout": {"scan": 0.3}}
+    sections = PARTS[part] | {"training": training, "evaluation": {"every": 2, "attribution": True}}
+    file = write_config(folder, part, sections)
+    assert main(["train", str(file), f"out={folder / 'one'}"]) == 0
+    done = train_together(folder, 2, file, f"out={folder / 'two'}")
+    assert done.returncode == 0, done.stderr
+    assert first_loss(folder / "two") == pytest.approx(first_loss(folder / "one"), rel=tolerance)
+    for name, option in {"half": "training.precision=bfloat16", "compiled": "training.compile=true"}.items():
+        command = [sys.executable, ROOT / "train.py", file, option, f"out={folder / name}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert first_loss(folder / name) == pytest.approx(first_loss(folder / "one"), rel=0.02)
+        lines = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        assert all(math.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))
+        assert any("scan" in key for line in lines for key in line if key.startswith("val/"))
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("soft", [True, False])
+def test_lstms_read_and_write_with_and_without_attention(folder, soft, capsys):
+    """The decoder also writes without the input of the encoder; pages show the attention that exists."""
+    model = {"block": {"use": "lstm", "soft": soft}, "attention": "causal & same_sample",
+             "encoder": {"depth": 1, "context": 16}}  # fmt: skip
+    tasks = {"word": {"use": "sequence_to_sequence", "target": "word"}}
+    training = {"steps": 4, "input_dropout": {"scan": 0.3}}
+    file = write_config(folder, "lstm", {"model": model, "tasks": tasks, "training": training})
+    assert main(["train", str(file)]) == 0
+    trusted = ["--trust", "modality", "--trust", "dataset"]
+    assert main(["evaluate", str(folder / "run"), "--subsets", *trusted]) == 0
+    assert main(["inspect", str(folder / "run"), *trusted]) == 0
+    capsys.readouterr()
+    animated = main(["inspect", str(folder / "run"), "--animate", "a.svg", *trusted])
+    assert animated == (0 if soft else 2)
+    assert soft or "--animate draws attention, and the blocks of this run have none" in capsys.readouterr().err
 
 
 def test_padding_is_not_sent_to_experts(folder):
