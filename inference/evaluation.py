@@ -206,7 +206,7 @@ class Share:
             chosen = indices if count is None else spread(with_columns(split, task.needs.compared, indices), count)
             if is_scored(task, split):
                 tally.pairs = generated_share(trained, name, split, chosen, self.inputs, max(self.rows, 64))
-            if task.needs.refines:
+            if any(metric.of_chain for metric in task.metrics.values()):
                 self.add_chain(name, spread(indices, min(len(chosen), CHAINS)))
 
     def add_chain(self, name: str, indices: Sequence[SampleIndex]) -> None:

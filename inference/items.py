@@ -19,16 +19,17 @@ from ..tasks.base import Task
 from ..tasks.judging import Generated
 from ..tasks.masked_diffusion import MaskedDiffusion
 from .generate import Generating, Generation, Written, pieces, write
-from .refine import draft_of, draft_of_rows, generated_first, passed_through, refined, refined_samples
+from .refine import batch_of_rows, generated_first, passed_through, procedure_of, refined, refined_samples
 from .trained import TrainedModel
 
 
 def generate_items(
     trained: TrainedModel, name: str, split: SampleSplit, indices: Sequence[SampleIndex],
     how: Generating = Generating(), inputs: Collection[str] | None = None,
-) -> dict[int, list[int]]:  # fmt: skip
-    """Generates an item for each sample with the task `name`. Returns the ids by sample number. `inputs` are the other
-    inputs that the model may read (None: all). Bad samples are left out."""
+) -> dict[int, Any]:  # fmt: skip
+    """Generates an item for each sample with the task `name`. Returns the items, as ids or as `Task.sample` returns
+    them, by sample number. `inputs` are the other inputs that the model may read (None: all). Bad samples are left
+    out."""
     generation = Generation.of(trained, split, indices, how, inputs)
     task = trained.tasks[name]
     if not task.needs.refines:
@@ -36,8 +37,9 @@ def generate_items(
     return refine_items(generation, name)
 
 
-def refine_items(generation: Generation, name: str) -> dict[int, list[int]]:
-    """Refines an item for each sample with the task `name`, after the items through which it is refined."""
+def refine_items(generation: Generation, name: str) -> dict[int, Any]:
+    """Generates an item for each sample with the procedure of the task `name`, after the items through which it is
+    refined."""
     trained, split, how, inputs = generation.trained, generation.split, generation.how, generation.inputs
     task = trained.tasks[name]
     others = {input for input in (split.choppers if inputs is None else inputs) if input != task.target}
@@ -56,9 +58,9 @@ def generate_unprompted(trained: TrainedModel, name: str, count: int, how: Gener
     model, task = trained.model, trained.tasks[name]
     streams = how.for_items([None] * count).random().of(range(count))
     if task.needs.refines:
-        length = task.vocabulary.length or how.max_tokens or (how.refining or task.refining).tokens or model.context
-        drafts = [how.draft_ids(number) or [task.mask] * length for number in range(count)]
-        return refined(task, draft_of_rows(model, name, task, drafts), how, streams)
+        blank = task.blank(None, how.max_tokens or (how.refining or task.refining).tokens or model.context)
+        batch = batch_of_rows(model, task, [how.draft_ids(number) or blank for number in range(count)])
+        return refined(task, model, batch, procedure_of(name, task, how, streams))
     vocabulary = task.vocabulary
     session = Session.of_texts(
         model, [[vocabulary.start]] * count, input=task.target, task=name, vocabulary=vocabulary.size,
@@ -125,11 +127,11 @@ def chain_share(
     return dict(zip(("chain", "chain_tokens", "chain_units", "chain_samples"), sums))
 
 
-def restored(task: Task, ids: Sequence[int]) -> Any:
-    """Returns the item that the generated ids represent. Returns None if `task.restore` raises ValueError, for example
-    for an incomplete picture."""
+def restored(task: Task, item: Any) -> Any:
+    """Returns what a generated item represents. Returns None if `task.restore` raises ValueError, for example for an
+    incomplete picture."""
     try:
-        return task.restore(ids)
+        return task.restore(item)
     except ValueError:
         return None
 
@@ -137,5 +139,5 @@ def restored(task: Task, ids: Sequence[int]) -> Any:
 def chain_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch) -> tuple[float, float]:
     """Returns (loss, tokens), summed over the true items of a batch: the negative log-likelihood in nats, where each
     token is predicted from the tokens before it, and the number of predicted tokens."""
-    draft = draft_of(model, name, task, batch)
+    draft = task.draft(name, model, batch)
     return chain_nats(draft), float(draft.scored.sum())

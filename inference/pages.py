@@ -79,7 +79,7 @@ def rows_of_task(
     """Returns the rows of the task `name`, one per sample. The parameters are those of `generated_rows`."""
     task = trained.tasks[name]
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
-                     max_tokens=None if task.vocabulary.length or task.needs.refines else most)  # fmt: skip
+                     max_tokens=None if task.needs.refines or task.vocabulary.length else most)  # fmt: skip
     indices = samples_with(split, task, count)
     ids_by_number = generate_items(trained, name, split, indices, how) if indices else {}
     rows = []

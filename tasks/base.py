@@ -18,7 +18,11 @@ from ..models.attention.graph import Graph
 from ..models.batch import IGNORED, Batch, Targets
 from ..models.contract import ContractError, Problems, described
 from ..models.generation.beam_search import Search
+from ..models.generation.procedure import Procedure
+from ..models.generation.refine import Refining
+from ..models.generation.sampling import Sampling
 from ..models.heads import Head, VocabularyHead
+from ..models.model import Model
 from ..tokenizers.base import SECONDS, Chopper, Part, Role, position_axes
 from .judging import Judge
 from .measuring.report import Reporter
@@ -94,6 +98,19 @@ def head_of(name: str, task: Task, tokenizers: Mapping[str, nn.Module], width: i
             "module with forward(x, targets)"
         )
     return head
+
+
+def sampled(name: str, task: Task, model: Model, batch: Batch, how: Procedure) -> list[Any]:
+    """Returns `task.sample(model, batch, how)`. Raises ContractError if the result does not have one item for each
+    sample."""
+    items, count = task.sample(model, batch, how), len(how.streams.generators)
+    if not isinstance(items, Sequence) or len(items) != count:
+        returned = f"{len(items)} items" if isinstance(items, Sequence) else described(items)
+        raise ContractError(
+            f"tasks.{name}: {type(task).__name__}.sample returned {returned}; expected: {count} items, one for each "
+            "sample"
+        )
+    return list(items)
 
 
 SHAPE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
@@ -258,9 +275,11 @@ class Needs:
     generates: bool = False
     """Whether the task generates the item of its target, token by token."""
     refines: bool = False
-    """Whether the task generates the item of its target by refining a draft (`models/generation/refine.py`). Input
-    dropout may then drop the inputs of the task; for example, one of two inputs can be generated from the other. A
-    sample without the target input has no target."""
+    """Whether the task generates the item of its target by its own procedure (`Task.sample`), such as the refinement of
+    a draft. Input dropout may then drop the inputs of the task; for example, one of two inputs can be generated from
+    the other. A sample without the target input has no target."""
+    scalars: tuple[str, ...] = ()
+    """The inputs for which the task sets `Chunks.scalars`, one number for each item, such as the time of a flow."""
     compared: tuple[str, ...] = ()
     """Further data columns with which its judges compare generated items."""
     encoder: bool = False
@@ -284,7 +303,7 @@ class Needs:
 
     @property
     def makes_items(self) -> bool:
-        """Whether the task generates items, token by token or by refining drafts."""
+        """Whether the task generates items, token by token or by its own procedure."""
         return self.generates or self.refines
 
 
@@ -297,6 +316,12 @@ class Task:
     """The factor of its loss in the sum of the losses of all tasks."""
     search: Search = Search()
     """The search algorithm for tasks that generate or recognise texts."""
+    refining: Refining = Refining()
+    """The steps of `sample`."""
+    sampling: Sampling | None = None
+    """The settings with which generated items are drawn at random; None: those of the way of generation."""
+    guidance: float = 1.0
+    """The weight of classifier-free guidance in generation; 1: no guidance."""
     texts: Sequence[str] = ()
     """The names of the configured metrics of generated or recognised texts, such as `wer`."""
     vectors: Sequence[str] = ()
@@ -421,6 +446,27 @@ class Task:
         """Returns an answer with calibrated probabilities. `saved` contains the values that the report on the
         validation split stored (`Section.saved`). The default returns the answer unchanged."""
         return dict(answer)
+
+    def blank(self, true: Any, count: int | None) -> Any:
+        """Returns the item of the target with which `sample` begins, such as masks instead of all ids. `true`: the true
+        item, which determines only the number of tokens; None: unknown. `count`: the number of tokens that the user
+        has set. Raises ValueError if the number of tokens remains unknown."""
+        raise NotImplementedError
+
+    def sample(self, model: Model, batch: Batch, how: Procedure) -> list[Any]:
+        """Returns a generated item for each sample of a batch, in order; called for tasks that `refines`. The batch
+        contains the results of `blank`, and is on the CPU without layouts (`Model.plan`)."""
+        raise NotImplementedError
+
+    def restore(self, item: Any) -> Any:
+        """Returns what a generated item stands for, such as the text of ids. Raises ValueError if it is incomplete. The
+        default returns the item unchanged."""
+        return item
+
+    def picture(self, item: Any) -> Tensor:
+        """Returns a picture (c, h, w), uint8, of a state that `sample` shows, for animations. Raises ValueError by
+        default."""
+        raise ValueError(f"items of {self.target!r} cannot be drawn")
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Returns one dictionary per sample of the batch, in order, whose values can be written as JSON: {"class":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..models.batch import Batch, Targets
-from ..models.generation.refine import Refining
+from ..models.generation.procedure import Procedure
+from ..models.generation.refine import Draft, Refining
 from ..models.generation.sampling import Sampling
 from ..models.heads import Tied, VocabularyHead
+from ..models.model import Model
 from ..tokenizers.base import Example
 from .base import Metric, Needs, metrics_of, per_target
 from .judging import Judge
@@ -95,10 +97,30 @@ class MaskedDiffusion(MaskedModeling):
         compared = tuple(column for judge in self.judges.values() for column in judge.columns)
         return replace(super().needs, refines=True, compared=compared)
 
-    @property
-    def drawn_by(self) -> Sampling:
-        """The sampling with which items are generated: the option `sampling`, or the default `Sampling()`."""
-        return self.sampling or Sampling()
+    def blank(self, true: Any, count: int | None) -> list[int]:
+        """Returns masks. Their number is the first known value of: the fixed length of the items, `count`, and the
+        length of the true item (without a true item: `refining.tokens`)."""
+        default = self.refining.tokens if true is None else len(self.vocabulary.encode(true))
+        if not (length := self.vocabulary.length or count or default):
+            raise ValueError(f"the length of {self.target!r} varies; set --max-tokens, or refining.tokens of its task")
+        return [self.mask] * length
+
+    def draft(self, name: str, model: Model, batch: Batch, without: Batch | None = None) -> Draft:
+        """Returns the draft of a batch, whose items of the target contain masks. `without` is the same batch without
+        the other inputs, for classifier-free guidance (None: no guidance). `name` is the name of the task."""
+        never = torch.from_numpy(~(self.plain & self.vocabulary.used))
+        return Draft(model, batch, input=self.target, task=name, vocabulary=self.vocabulary.size, mask=self.mask,
+                     never=never, without=without)  # fmt: skip
+
+    def sample(self, model: Model, batch: Batch, how: Procedure) -> list[list[int]]:
+        draft = self.draft(how.name, model, batch, how.without)
+        how.show(draft.items())
+        for items in draft.refine(how.refining, how.sampling, how.guidance, how.streams):
+            how.show(items)
+        return [self.without_special(ids) for ids in draft.items()]
+
+    def picture(self, item: Sequence[int]) -> Tensor:
+        return self.vocabulary.picture(item, self.mask)
 
     def random(self, seed: tuple[int, ...]) -> np.random.Generator:
         """Returns the random generator of a sample with this seed. Generators of different inputs are independent."""

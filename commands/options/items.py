@@ -46,24 +46,25 @@ def write_items(
     from ...files.writing import write_bytes
     from ...tokenizers.media.files import animation_bytes
 
-    vocabulary, is_text, frames = run.choppers[target].vocabulary, run.choppers[target].kind == "text", []
+    chopper, task, frames = run.choppers[target], run.tasks[run.text_task((), target)[0]], []
+    vocabulary, is_text = chopper.vocabulary, chopper.kind == "text"
     inputs = [sample for sample in samples for _ in range(options.count)]
     prompts = [prompt for prompt in prompts_of(options) for _ in range(1 if samples else options.count)]
     files = output_files(options, run, target, len(inputs or prompts))
     if options.animate:
-        settings["show"] = lambda drafts: frames.append(vocabulary.picture(drafts[0], vocabulary.roles["mask"]))
+        settings["show"] = lambda states: frames.append(task.picture(states[0]))
     nonempty = [prompt for prompt in prompts if prompt != ""] if options.prompts else prompts
     items = iter(run.generate(options.prompt if samples else nonempty, inputs=inputs, target=target, **settings))
     if is_text:
         texts = ["" if options.prompts and source == "" else next(items) for source in (inputs or prompts)]
         sources = inputs or [{"prompt": prompt} if options.prompts else {} for prompt in prompts]
-        prefix = (options.prompt or "") * run.tasks[run.text_task((), target)[0]].needs.generates
+        prefix = (options.prompt or "") * task.needs.generates
         write_texts(texts, sources, options, vocabulary, prefix, files)
         for text in texts:
             check(text)
     else:
         for file, item in zip(files, items, strict=True):
-            write_bytes(file, vocabulary.content(item, file.suffix.lower()))
+            write_bytes(file, (vocabulary or chopper).content(item, file.suffix.lower()))
             print(file)
     if options.animate:
         write_bytes(Path(options.animate), animation_bytes(same_height(frames)))
@@ -105,7 +106,8 @@ def output_files(options: argparse.Namespace, run: Run, target: str, count: int)
     text. Returns an empty list if texts are printed. Raises UsageError as `write_items` does."""
 
     is_text = run.choppers[target].kind == "text"
-    endings = (*run.choppers[target].vocabulary.endings, *([LINES] if is_text else []))
+    chopper = run.choppers[target]
+    endings = (*(chopper.vocabulary or chopper).endings, *([LINES] if is_text else []))
     animation = [Path(options.animate)] if options.animate else []
     if animation and animation[0].suffix.lower() != ".gif":
         raise UsageError(f"--animate {options.animate}: an animation must be a .gif file")
@@ -207,6 +209,8 @@ def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict
     if options.item is None or options.fill is None:
         raise UsageError("--item FILE and --fill POSITIONS must be used together")
     chopper, task = run.choppers[target], run.tasks[run.text_task((), target)[0]]
+    if chopper.vocabulary is None:
+        raise UsageError(f"--item and --fill are for items of ids; {target!r} is generated as a whole")
     if chopper.kind == "text":
         raise UsageError("--item and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'")
     try:

@@ -89,7 +89,7 @@ class Draft:
         self.batches = [model.plan(variant, dtype=dtype, device=self.device).to(self.device) for variant in variants]
         self.never, self.vocabulary = never.to(self.device), vocabulary
         chunks = self.batches[0].main.chunks[input]
-        self.shape, self.ids = chunks.values.shape, chunks.values.flatten()
+        self.shape, self.ids = chunks.values.shape, chunks.values.flatten().clone()
         n, counts = batch.main.tokens.shape[1], batch.main.chunks[input].counts  # on the CPU
         counts = torch.full((self.shape[0],), n) if counts is None else counts
         self.item = torch.repeat_interleave(torch.arange(len(counts)), counts).to(self.device)

@@ -292,15 +292,15 @@ def test_drafts_of_a_mixture_belong_to_samples_that_have_the_item(tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """A list of what drafts read: the task, the words (without start tokens), the inputs, and those for guidance."""
-    recorded, draft_of = [], refining.draft_of
+    recorded, draft = [], MaskedDiffusion.draft
 
-    def recording_draft_of(model, name, task, batch, without=None):
+    def recording_draft(task, name, model, batch, without=None):
         chunks = batch.main.chunks
         words = chunks["words"].values.flatten().tolist()[1::2] if "words" in chunks else []
         recorded.append((name, words, [*chunks], None if without is None else [*without.main.chunks]))
-        return draft_of(model, name, task, batch, without)
+        return draft(task, name, model, batch, without)
 
-    monkeypatch.setattr(refining, "draft_of", recording_draft_of)
+    monkeypatch.setattr(MaskedDiffusion, "draft", recording_draft)
     return recorded
 
 

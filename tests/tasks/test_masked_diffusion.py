@@ -12,7 +12,7 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference.generate import Generating
 from chopmix.inference.items import chain_of
-from chopmix.inference.refine import draft_of, draft_of_rows, refined
+from chopmix.inference.refine import batch_of_rows, procedure_of, refined
 from chopmix.models.batch import Batch
 from chopmix.models.generation import refine
 from chopmix.models.generation.refine import Draft, Refining, keep_masked
@@ -58,9 +58,15 @@ def batch_of(rows, **more):
 def nats_of(row, hidden):
     """The nats of each hidden token of a row, if the others are known."""
     ids = [MASK if place in hidden else id for place, id in enumerate(row)]
-    draft = draft_of(MODEL, "draft", TASK, batch_of([ids]))
+    draft = TASK.draft("draft", MODEL, batch_of([ids]))
     logs = draft.scores(at=torch.tensor([place in hidden for place in range(len(row))]))
     return -logs[range(len(hidden)), [row[place] for place in sorted(hidden)]]
+
+
+def refined_rows(rows, how):
+    """The ids of rows whose masks are filled in."""
+    streams = how.random().of(range(len(rows)))
+    return refined(TASK, MODEL, batch_of_rows(MODEL, TASK, rows), procedure_of("draft", TASK, how, streams))
 
 
 def test_the_bound_is_the_mean_over_all_orders():
@@ -216,7 +222,7 @@ def test_a_draft_is_filled_in_within_the_requested_steps(by, steps):
     shown = []
     how = Generating(refining=Refining(steps=steps, by=by), show=shown.append, seed=0)
     rows = [[MASK] * 6, [1, MASK, MASK, 2, MASK, 3]]
-    filled = refined(TASK, draft_of_rows(MODEL, "draft", TASK, rows), how)
+    filled = refined_rows(rows, how)
     assert len(shown) == 1 + min(steps, 6) and shown[0] == rows
     left = [[row.count(MASK) for row in items] for items in shown]
     assert left[-1] == [0, 0] and all(
@@ -251,7 +257,7 @@ def test_steps_beyond_the_number_of_masks_change_nothing(by):
     drafts = []
     for steps in (6, 50):
         how = Generating(refining=Refining(steps=steps, by=by), seed=0)
-        drafts.append(refined(TASK, draft_of_rows(MODEL, "draft", TASK, [[MASK] * 6] * 20), how))
+        drafts.append(refined_rows([[MASK] * 6] * 20, how))
     assert drafts[0] == drafts[1]
 
 
@@ -269,7 +275,11 @@ def test_the_last_mask_of_every_item_is_chosen_without_noise(monkeypatch):
     monkeypatch.setattr(Draft, "scores", scored)
     rows = [[MASK] * 6, [1, MASK, MASK, 2, 1, 3]]
     how = Refining(steps=4)
-    [*draft_of_rows(MODEL, "draft", TASK, rows).refine(how, Sampling(top_k=1), 1.0, Streams.of(len(rows), 0))]
+    [
+        *TASK.draft("draft", MODEL, batch_of_rows(MODEL, TASK, rows)).refine(
+            how, Sampling(top_k=1), 1.0, Streams.of(len(rows), 0)
+        )
+    ]
     noisy = [
         [bool((order != best)[item == each].any()) for each in (0, 1)]
         for (order, item), best in zip(orders, confidences)
@@ -278,7 +288,7 @@ def test_the_last_mask_of_every_item_is_chosen_without_noise(monkeypatch):
 
 
 def test_the_most_confident_token_is_filled_in_first():
-    draft = draft_of_rows(MODEL, "draft", TASK, [[MASK] * 5])
+    draft = TASK.draft("draft", MODEL, batch_of_rows(MODEL, TASK, [[MASK] * 5]))
     logs = draft.scores()
     best = int(logs.amax(1).argmax())
     how = Generating(refining=Refining(steps=5), sampling=Sampling(temperature=0))
@@ -307,12 +317,12 @@ def test_guidance_and_wrong_settings():
     chunks = one.main.chunks["text"]
     moved = replace(chunks, index=chunks.index + 1)
     two = Batch(main=replace(one.main, chunks={"text": moved}))  # which the model reads differently
-    plain = [draft_of(MODEL, "draft", TASK, each).scores() for each in (one, two)]
-    guided = draft_of(MODEL, "draft", TASK, one, two).scores(guidance=3.0)
+    plain = [TASK.draft("draft", MODEL, each).scores() for each in (one, two)]
+    guided = TASK.draft("draft", MODEL, one, two).scores(guidance=3.0)
     expected = (plain[1] + 3 * (plain[0] - plain[1]))[:, :4].log_softmax(-1)  # probabilities of what a token may become
     torch.testing.assert_close(guided[:, :4], expected)
     assert guided.exp().sum(1).tolist() == pytest.approx([1.0])
-    assert torch.equal(draft_of(MODEL, "draft", TASK, one).scores(guidance=3.0), plain[0]), "no inputs to guide by"
+    assert torch.equal(TASK.draft("draft", MODEL, one).scores(guidance=3.0), plain[0]), "no inputs to guide by"
     with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
         Refining(steps=0)
     with pytest.raises(ValueError, match="drafts must be at least 1, not 0"):
@@ -320,7 +330,7 @@ def test_guidance_and_wrong_settings():
     with pytest.raises(ValueError, match="drafts is 3, but `through` names no input to choose the best draft by"):
         Refining(drafts=3)
     with pytest.raises(ValueError, match="a draft of 9 tokens is longer than the context of 8"):
-        draft_of_rows(MODEL, "draft", TASK, [[MASK] * 9])
+        TASK.draft("draft", MODEL, batch_of_rows(MODEL, TASK, [[MASK] * 9]))
 
 
 def two_inputs():
