@@ -84,9 +84,9 @@ def run(options: argparse.Namespace) -> None:
     settings = {"max_tokens": 200 if continues and options.max_tokens is None else options.max_tokens,
                 "sampling": None if sampling is None else replace(task.sampling or Sampling(), **sampling),
                 "stop": options.stop, "seed": options.seed, "search": task.search, "cached": not options.no_cache,
-                "guidance": task.guidance if options.guidance is None else options.guidance,
-                "constraint": constraint_of(options, chopper.vocabulary)}  # fmt: skip
+                "guidance": task.guidance if options.guidance is None else options.guidance}  # fmt: skip
     settings |= refining_of(options, task) | draft_of_options(options, loaded, target)
+    settings["constraint"] = constraint_of(options, chopper.vocabulary)
     check = grammar_check(options, chopper.vocabulary)
     if continues and options.count == 1 and len(samples) < 2 and not (options.output or options.prompts):
         check(print_text(loaded, options.prompt, samples, {"target": target, **settings}))

@@ -131,7 +131,7 @@ def prepare_judges(
             reason = f"it compares with column {judge.columns[0]!r}, but dataset {dataset.name!r} contains only texts"
             raise DataError(f"tasks.{owner}.metrics.{name}: {reason}")
         chopper = task.choppers[task.target]
-        if chopper.vocabulary is None:
+        if chopper.vocabulary is None and (judge.encoded or not task.needs.refines):
             reason = f"the input {task.target!r} has no ids, so its items cannot be generated and judged"
             raise DataError(f"tasks.{owner}.metrics.{name}: {reason}; for images write `use: image_ids`")
 
@@ -246,7 +246,7 @@ def check_through(name: str, task: Task, preceding_tasks: Mapping[str, Task]) ->
     refiners = {task.target: (other, task) for other, task in reversed(preceding_tasks.items()) if task.needs.refines}
     refiners.pop(task.target, None)
     for target in task.refining.through:
-        if target not in refiners:
+        if target not in refiners or task.choppers[target].vocabulary is None:
             possible = ", ".join(reversed(refiners)) or "nothing"
             raise DataError(
                 f"tasks.{name}.refining.through: no preceding task refines {target!r}; possible: {possible}"
@@ -502,7 +502,8 @@ def _build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping
     cores = Cores(build_core(config, wiring.axes), second, list(wiring.encoded))
     modules = {name: tokenizers[owner] for name, owner in wiring.owners.items()}
     heads = {name: head_of(name, task, modules, width) for name, task in tasks.items()}
-    return config.model.of(Model)(tokenizers, cores, heads)
+    scalars = [name for name in wiring.owners if any(name in task.needs.scalars for task in tasks.values())]
+    return config.model.of(Model)(tokenizers, cores, heads, scalars)
 
 
 def build_optimizer(training: Training, model: Model) -> Optimizer:

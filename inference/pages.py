@@ -87,8 +87,8 @@ def rows_of_task(
         sample, chopper = split.item(number)[0], split.choppers[task.target]
         others = [cell(split.choppers[input], input, value) for input, value in sample.items() if input != task.target]
         item = restored(task, ids)
-        generated = Cell("generated: incomplete item") if item is None else cell(chopper, "generated", item)
-        true = [cell(chopper, "true", sample[task.target])] if task.target in sample else []
+        generated = Cell("generated: incomplete item") if item is None else item_cell(chopper, "generated", item)
+        true = [item_cell(chopper, "true", sample[task.target])] if task.target in sample else []
         rows.append([*others, generated, *true])
     return rows
 
@@ -101,6 +101,13 @@ def samples_with(split: SampleSplit, task: Task, count: int) -> list[SampleIndex
     while len(indices := with_item(split, split.first(number), task.target)) < count and number < len(split):
         number *= 4
     return spread(indices, count) or ([] if task.needs.refines else split.first(count))
+
+
+def item_cell(chopper: Chopper, name: str, item: Any) -> Cell:
+    """Returns the cell of a generated or true item, as `cell`; an item without a vocabulary is also shown as a file."""
+    if chopper.vocabulary is None and chopper.endings:
+        return Cell(name, chopper.endings[0], chopper.content(item, chopper.endings[0]))
+    return cell(chopper, name, item)
 
 
 def cell(chopper: Chopper, name: str, item: Any) -> Cell:

@@ -53,12 +53,19 @@ class Chunks:
     counts: Int[Tensor, "s"] | None = None
     """The number of tokens of each item. None: the boundaries of the items are unknown (a stream). This is a tensor,
     because new Python integers would trigger a recompilation."""
+    scalars: Float[Tensor, "s"] | None = None
+    """One number for each item that a task has set, such as the time of a flow (`Needs.scalars`). None: all are 1."""
     seeds: Int[Tensor, "s"] | None = None
     """In training, the seed for the random augmentation of each item. The seed depends on the run's seed, the epoch,
     the sample and the input."""
     inner: SetPlan | None = None
     """The items as a separate set with one item per row, for an embedder that contains a model. The embedder's
     `plan(chunks, dtype=, device=)` plans this set. None: the embedder contains no model."""
+
+    @property
+    def owners(self) -> Int[Tensor, "t"]:
+        """The number of the item to which each token belongs, from 0."""
+        return (self.index == 0).cumsum(0) - 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@ names the class that returned the value."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -42,6 +42,16 @@ def check_block(block: object, x: Any, shape: tuple[int, ...], losses: Sequence[
     for loss in losses:
         if not isinstance(loss, Tensor) or loss.dim():
             raise ContractError(f"model.block: {name} added the loss term {described(loss)}; expected: a scalar tensor")
+
+
+def check_states(blocks: Iterable[object], states: Sequence[Any], expected: type) -> None:
+    """Raises ContractError if a block has returned a state that is not an `expected` object."""
+    for block, state in zip(blocks, states):
+        if not isinstance(state, expected):
+            raise ContractError(
+                f"model.block: {type(block).__name__}.empty_state returned {described(state)}; expected: a "
+                f"{expected.__name__}, such as RowState"
+            )
 
 
 def check_embedded(name: str, embedder: object, tokens: Any, count: int, width: int) -> None:

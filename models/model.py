@@ -19,6 +19,7 @@ from .cache import Cache
 from .contract import check_embedded
 from .initialization import Gpt2, Initialization
 from .layers.relative import RelativePosition
+from .layers.scalar import ScalarEmbedding
 from .leaks import LeakCheck
 from .tokens import TokenSet
 from .transformer import Transformer
@@ -71,11 +72,13 @@ class Model(nn.Module):
     largest number of tokens of a sample. `core_tokens` (0 or more) is the number of learned tokens at the start of
     every sample: the first one is the class token, all others are registers (Darcet et al. 2024, arXiv:2309.16588).
     `encoder`: the options of a second transformer that reads all inputs except the generated one (null: none); it is
-    in `cores`. `initialization`: how the initial values of the weights are drawn.
+    in `cores`. `initialization`: how the initial values of the weights are drawn. `scalars` names the inputs for whose
+    items a task sets a number (`Chunks.scalars`).
     """
 
     def __init__(
-        self, tokenizers: Mapping[str, nn.Module | str], cores: Cores, heads: Mapping[str, nn.Module], *,
+        self, tokenizers: Mapping[str, nn.Module | str], cores: Cores, heads: Mapping[str, nn.Module],
+        scalars: Sequence[str] = (), *,
         context: int, encoder: Encoder | None = None, core_tokens: int = 0,
         initialization: Callable[[], Initialization] = Gpt2,
     ):  # fmt: skip
@@ -90,6 +93,7 @@ class Model(nn.Module):
         typed = [name for names in core_inputs if len(names) > 1 for name in names]
         width = cores.main.width
         self.types = nn.ParameterDict({name: torch.zeros(width) for name in tokenizers if name in typed})
+        self.scalars = nn.ModuleDict({name: ScalarEmbedding(width) for name in scalars})
         self.own = nn.Embedding(core_tokens, width) if core_tokens else None
         self.cores = nn.ModuleDict(({"encoder": cores.encoder} if cores.encoder else {}) | {"main": cores.main})
         self.heads = nn.ModuleDict(heads)
@@ -160,6 +164,8 @@ class Model(nn.Module):
             check_embedded(name, self.tokenizer(name), tokens, count, width)
             if name in self.types:
                 tokens = tokens + self.types[name]
+            if name in self.scalars:
+                tokens = tokens + self.scalars[name](chunks)
             if chunks.slots is None:
                 return TokenSet(x=tokens.to(x.dtype), **vars(planned.tokens))
             x = x.index_copy(0, chunks.slots, tokens.to(x.dtype))
@@ -175,6 +181,7 @@ class Model(nn.Module):
         owners = {self.owners[name] for name in present}
         unused = [p for name, module in self.tokenizers.items() if name not in owners for p in module.parameters()]
         unused += [vector for name, vector in self.types.items() if name not in present]
+        unused += [p for name, module in self.scalars.items() if name not in present for p in module.parameters()]
         return x + 0.0 * sum(parameter.sum() for parameter in unused) if unused else x
 
     def plan(self, batch: Batch, *, dtype: torch.dtype = torch.float32, device="cpu") -> Batch:

@@ -20,7 +20,7 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, Plain, attend
 from .attention.plan import plan, plan_cross, plan_rows
 from .cache import Cache, LayerCache, LayerState
-from .contract import ContractError, Problems, check_block, described, is_user_defined
+from .contract import Problems, check_block, check_states, is_user_defined
 from .initialization import copied
 from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed, slots_of
 from .layers.linear import Linear, laid_together, linear
@@ -455,12 +455,8 @@ class Transformer(nn.Module):
         """Returns the state of all blocks before the first token, for up to `capacity` tokens in each of `rows` rows.
         Raises ContractError if a block returns something else."""
         states = [block.empty_state(rows, capacity, dtype=dtype, device=device) for block in self.blocks]
-        for block, state in zip(self.blocks, states, strict=True):
-            if not isinstance(state, LayerState):
-                raise ContractError(
-                    f"model.block: {type(block).__name__}.empty_state returned {described(state)}; expected: a "
-                    "LayerState, such as RowState"
-                )
+        if self.checks_blocks:
+            check_states(self.blocks, states, LayerState)
         return Cache(states, capacity)
 
 

@@ -286,7 +286,7 @@ class Needs:
     """Whether the model needs an encoder, whose output the text of the task reads by cross-attention."""
     hides: str = ""
     """How the task hides the target in the input that contains it, for messages: `shifted`, `masked`, `denoised`,
-    `quantised`. Empty: the target is not hidden, so no input may read the target column."""
+    `quantised`, `noised`. Empty: the target is not hidden, so no input may read the target column."""
     special_ids: tuple[str, ...] = ()
     """The names (roles) of the special ids that the encoding of the inputs must have for this task, such as `mask`."""
     whole_batch: bool = False

@@ -32,8 +32,8 @@ class TrainingItems(NamedTuple):
     list of ids without special ids."""
     column: Callable[[str], Iterable[Any]]
     """A function that returns the values of a data column. Samples without a value are skipped."""
-    vocabulary: Vocabulary
-    """The vocabulary that encodes the items."""
+    vocabulary: Vocabulary | None
+    """The vocabulary that encodes the items; None if items are generated without ids."""
 
 
 class Figure(NamedTuple):
@@ -82,7 +82,7 @@ class Judge:
         in the result are measured on all `items`; this is the default for all figures."""
         return {}
 
-    def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
+    def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary | None) -> dict[str, float]:
         """Returns the figures of generated items, by the suffixes in `figures`. Undefined figures are omitted, such as
         a share of the complete items (not None) if there are none."""
         raise NotImplementedError

@@ -23,9 +23,10 @@ READ = 10_000
 
 class RunJudge(Judge):
     """Lets the trained run in the folder `run` answer for generated items, and compares these answers with the data
-    column `column`. The judge computes its figure also for the true items (`_real`), and for the true items after
-    encoding to ids and decoding (`_decoded`); a generator can hardly be better than `_decoded`. Samples without a value
-    in the column are skipped. `_unlabelled` is the number of skipped samples; it is omitted if it is 0.
+    column `column`. The judge computes its figure also for the true items (`_real`), and, if items are generated as
+    ids, for the true items after encoding and decoding (`_decoded`); a generator can hardly be better than this.
+    Samples without a value in the column are skipped. `_unlabelled` is the number of skipped samples; it is omitted if
+    it is 0.
 
     `input` is the input of the run that receives the items, and `task` the task of the run that answers. Both can be
     omitted if the run has only one input or task. The weights of the run are copied to the assets of the trained model.
@@ -56,7 +57,7 @@ class RunJudge(Judge):
     def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
         self.use(open_run(self.run))
         self.check_answers(data.column(self.column))
-        rate, run_rate = data.vocabulary.rate, getattr(self.part.choppers[self.input], "rate", None)
+        rate, run_rate = getattr(data.vocabulary, "rate", None), getattr(self.part.choppers[self.input], "rate", None)
         if rate and run_rate and rate != run_rate:
             rates = f"has {run_rate:,} Hz, but generated sounds have {rate:,} Hz"
             raise ValueError(f"{self.part.name}: input {self.input!r} {rates}; train a judge with this rate")
@@ -103,15 +104,16 @@ class RunJudge(Judge):
         self.part, self.input = part, self.input or next(iter(part.choppers))
         self.task = self.task or next(iter(part.tasks))
 
-    def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
+    def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary | None) -> dict[str, float]:
         labelled = [sample for sample in generated if is_known(sample.labels[self.column])]
         if not labelled:
             problem = f"none of the {len(generated)} samples has a value in column {self.column!r}"
             raise DataError(f"{problem}, so generated items have no label to be compared with")
         expected = [str(sample.labels[self.column]) for sample in labelled]
         true = [sample.true for sample in labelled]
-        decoded = [vocabulary.restore(vocabulary.encode(item)) for item in true]
-        groups = {"": [sample.item for sample in labelled], "_real": true, "_decoded": decoded}
+        groups = {"": [sample.item for sample in labelled], "_real": true}
+        if vocabulary is not None:
+            groups["_decoded"] = [vocabulary.restore(vocabulary.encode(item)) for item in true]
         figures = {name: self.value(self.answers(items), expected) for name, items in groups.items()}
         skipped = len(generated) - len(labelled)
         return figures | ({"_unlabelled": float(skipped)} if skipped else {}) | self.spread(labelled, expected)

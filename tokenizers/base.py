@@ -251,6 +251,11 @@ class Chopper(Preprocessor):
         """Returns the content of each token as numbers from about -1 to 1: the targets of `task: reconstruction`."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
+    def with_slices(self, chunks: Chunks, slices: Float[Tensor, "t p"]) -> Chunks:
+        """Returns chunks whose tokens have the content `slices`, which can be outside of the range of items (a noisy
+        picture). The inverse of `slices`."""
+        raise ValueError(f"{type(self).__name__}: the content of its tokens cannot be replaced")
+
     choices: ClassVar[int | None] = None
     """The number of categories if each token is one category and the value of the token is the number of the category
     (from 0); otherwise None."""

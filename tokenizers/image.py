@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -238,6 +238,9 @@ class ImageChopper(Chopper):
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
         """Returns the pixels of each patch, from -1 (black) to 1 (white)."""
         return patches(chunks.values, self.patch_size).float() / 127.5 - 1
+
+    def with_slices(self, chunks: Chunks, slices: Float[Tensor, "t p"]) -> Chunks:
+        return replace(chunks, values=(slices + 1) * 127.5)
 
     def joined(self, slices: Float[Tensor, "t p"]) -> Image:
         pattern = "(row column) (c p q) -> c (row p) (column q)"

@@ -247,6 +247,8 @@ def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
         raise UsageError(f"--{refused[0]}: this run refines drafts; constraints work only for left-to-right generation")
     if options.order not in (None, "confidence", "random"):
         raise UsageError(f"--order is {options.order!r}; possible: confidence, random")
+    if options.order is not None and task.choppers[task.target].vocabulary is None:
+        raise UsageError(f"--order is for drafts of ids; {task.target!r} is generated as a whole")
     if "order" in settings:
         settings["by"] = settings.pop("order")
     return {"refining": replace(task.refining, **settings)}

@@ -185,11 +185,11 @@ def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: d
 
 
 def tokens_are_hidden_once(needs: dict[str, Needs]) -> Problems:
-    """No two tasks mask or denoise the same input. Otherwise each of the two tasks would be trained on tokens that the
-    other task replaced."""
+    """No two tasks mask, denoise or add noise to the same input. Otherwise each of the two tasks would be trained on
+    tokens that the other task replaced."""
     hidden: dict[str, str] = {}
     for name, task_needs in needs.items():
-        for target in task_needs.inputs if task_needs.hides in ("masked", "denoised") else ():
+        for target in task_needs.inputs if task_needs.hides in ("masked", "denoised", "noised") else ():
             if (other := hidden.setdefault(target, name)) != name:
                 conflict = f"task {other!r} already hides tokens of input {target!r}: keep one of the two tasks"
                 yield ("tasks", name), f"{conflict}, or add a second input for one of them (same_as: {target})"

@@ -137,6 +137,11 @@ class Streams:
         parts = [torch.rand(count, generator=generator, dtype=torch.float64) for count, generator in pairs]
         return torch.cat([torch.empty(0, dtype=torch.float64), *parts])
 
+    def normal(self, count: int) -> Float[Tensor, "r c"]:
+        """Returns the next `count` numbers of each row from a normal distribution with mean 0 and variance 1."""
+        rows = [torch.randn(count, generator=generator) for generator in self.generators]
+        return torch.stack(rows) if rows else torch.empty(0, count)
+
     def uniform(self, counts: Sequence[int] | None = None) -> Float[Tensor, "m"]:
         """Returns the next numbers, at least 0 and below 1: one for each row, or `counts[row]` for each row, in the
         order of the rows."""

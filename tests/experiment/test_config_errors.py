@@ -221,7 +221,7 @@ WRONG = [
     ("tasks.lm={use: language_modeling}", "tasks.lm: LanguageModeling needs 'target': text"),
     (
         "tasks.lm.use=task",
-        "tasks.lm.use: nothing is named 'task'; possible: classification, ctc, forecast, language_modeling, "
+        "tasks.lm.use: nothing is named 'task'; possible: classification, ctc, flow, forecast, language_modeling, "
         "masked_diffusion, masked_modeling, next_item, reconstruction, regression, "
         "sequence_to_sequence",
     ),

@@ -112,6 +112,7 @@ SMALL = {
     "models.attention.message_passing": "attention in plain Python, a program to read first",
     "models.attention.weights": "the weights that kernels do not return",
     "models.frozen": "a trained model inside another model",
+    "models.layers.scalar": "one number for each item, such as the time of a flow",
     "models.reconstruction": "the head of an autoencoder",
     "tokenizers.encoding.coder_program": "the program in which a foreign tokenizer runs",
     "tokenizers.media.lettering": "letters as pictures",

@@ -17,6 +17,7 @@ from chopmix.tasks import base
 from chopmix.tasks.base import Task
 from chopmix.tasks.classification import Classes, Classification
 from chopmix.tasks.ctc import Ctc
+from chopmix.tasks.flow import Flow
 from chopmix.tasks.forecast import Forecast
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tasks.masked_diffusion import MaskedDiffusion
@@ -58,7 +59,7 @@ WITH_CHANCE = [
     (NextItem(target="action", at="state"), 5, Targets(values=torch.tensor([0, 1, 2, 4])), 4),
 ]
 WITHOUT_CHANCE = [NextItem(target="state", at="action"), Regression(target="x"), Ctc(target="x", source="state"),
-                  Reconstruction(target="state"), Forecast(target="x", input="state")]  # fmt: skip
+                  Reconstruction(target="state"), Forecast(target="x", input="state"), Flow(target="image")]  # fmt: skip
 
 
 @pytest.mark.parametrize("task, choices, targets, count", WITH_CHANCE, ids=lambda each: type(each).__name__)
