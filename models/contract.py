@@ -44,14 +44,15 @@ def check_block(block: object, x: Any, shape: tuple[int, ...], losses: Sequence[
             raise ContractError(f"model.block: {name} added the loss term {described(loss)}; expected: a scalar tensor")
 
 
-def check_states(blocks: Iterable[object], states: Sequence[Any], expected: type) -> None:
-    """Raises ContractError if a block has returned a state that is not an `expected` object."""
+def checked_states(blocks: Iterable[object], states: list[Any], expected: type) -> list[Any]:
+    """Returns the states that blocks have returned. Raises ContractError if one of them is not an `expected` object."""
     for block, state in zip(blocks, states):
         if not isinstance(state, expected):
             raise ContractError(
                 f"model.block: {type(block).__name__}.empty_state returned {described(state)}; expected: a "
                 f"{expected.__name__}, such as RowState"
             )
+    return states
 
 
 def check_embedded(name: str, embedder: object, tokens: Any, count: int, width: int) -> None:

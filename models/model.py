@@ -164,8 +164,7 @@ class Model(nn.Module):
             check_embedded(name, self.tokenizer(name), tokens, count, width)
             if name in self.types:
                 tokens = tokens + self.types[name]
-            if name in self.scalars:
-                tokens = tokens + self.scalars[name](chunks)
+            tokens = tokens + self.scalars[name](chunks) if name in self.scalars else tokens
             if chunks.slots is None:
                 return TokenSet(x=tokens.to(x.dtype), **vars(planned.tokens))
             x = x.index_copy(0, chunks.slots, tokens.to(x.dtype))

@@ -20,7 +20,7 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, Plain, attend
 from .attention.plan import plan, plan_cross, plan_rows
 from .cache import Cache, LayerCache, LayerState
-from .contract import Problems, check_block, check_states, is_user_defined
+from .contract import Problems, check_block, checked_states, is_user_defined
 from .initialization import copied
 from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed, slots_of
 from .layers.linear import Linear, laid_together, linear
@@ -373,11 +373,10 @@ class Transformer(nn.Module):
                 check_block(block, x, shape, self.losses)
         return self.norm(x)
 
-    def take_loss(self) -> Tensor | None:
-        """Returns the sum of the loss terms of the layers in the last forward pass of training, a scalar, and forgets
-        them; None: there are none."""
+    def take_loss(self) -> Tensor:
+        """Returns the sum of `losses`, a scalar, and forgets them."""
         losses, self.losses = self.losses, []
-        return sum(losses) if losses else None
+        return sum(losses)
 
     def plan_plain(self, x, source, source_layout, padding_mask) -> tuple[Tokens, Sequence[Layout], Layout | None]:
         """Returns (tokens, layouts, layout of the cross-attention) for rows that are one sample each. The arguments are
@@ -455,9 +454,7 @@ class Transformer(nn.Module):
         """Returns the state of all blocks before the first token, for up to `capacity` tokens in each of `rows` rows.
         Raises ContractError if a block returns something else."""
         states = [block.empty_state(rows, capacity, dtype=dtype, device=device) for block in self.blocks]
-        if self.checks_blocks:
-            check_states(self.blocks, states, LayerState)
-        return Cache(states, capacity)
+        return Cache(checked_states(self.blocks, states, LayerState) if self.checks_blocks else states, capacity)
 
 
 def check_padding(padding_mask: Tensor, x: Tensor, is_plain: bool) -> None:

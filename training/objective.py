@@ -79,8 +79,9 @@ class Objective(nn.Module):
                 name: gradients[name].loss_of(outputs[name]) if name in gradients
                 else self.loss(name, outputs[name], batch.targets[name]) for name in self.tasks
             }  # fmt: skip
-            layers = {f"cores.{name}": core.take_loss() for name, core in self.model.cores.items()}
-            return losses | {name: loss for name, loss in layers.items() if loss is not None}
+            return losses | {
+                f"cores.{name}": core.take_loss() for name, core in self.model.cores.items() if core.losses
+            }
 
     def loss(self, name: str, output: Tensor, targets: Targets) -> Tensor:
         """Returns the sum of all loss terms of the task `name`, times the weight of the task, a scalar."""

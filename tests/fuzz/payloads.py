@@ -61,7 +61,8 @@ KINDS: dict[str, set[str]] = {
     "a name": {
         "codes.input", "encoded.input", "noted_text.encoding", "text.encoding", "sensor.channels", "sensor.categories",
         "sensor.mean", "sensor.scale", "rotary.per_axis", "gelu.approximate", "OwnLayers.groups",
-        "classification.target", "ctc.target", "ctc.source", "flow.target", "language_modeling.target", "masked_diffusion.target",
+        "classification.target", "ctc.target", "ctc.source", "flow.target", "language_modeling.target",
+        "masked_diffusion.target",
         "masked_modeling.target", "next_item.target", "next_item.at", "next_item.loss", "reconstruction.target",
         "regression.target", "regression.names", "regression.loss", "sequence_to_sequence.target",
         "span_corruption.source", "span_corruption.target", "Refining.through", "accepted_by.column",

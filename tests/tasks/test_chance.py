@@ -59,7 +59,8 @@ WITH_CHANCE = [
     (NextItem(target="action", at="state"), 5, Targets(values=torch.tensor([0, 1, 2, 4])), 4),
 ]
 WITHOUT_CHANCE = [NextItem(target="state", at="action"), Regression(target="x"), Ctc(target="x", source="state"),
-                  Reconstruction(target="state"), Forecast(target="x", input="state"), Flow(target="image")]  # fmt: skip
+                  Reconstruction(target="state"), Forecast(target="x", input="state"),
+                  Flow(target="image")]  # fmt: skip
 
 
 @pytest.mark.parametrize("task, choices, targets, count", WITH_CHANCE, ids=lambda each: type(each).__name__)

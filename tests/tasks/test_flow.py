@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import load_run
@@ -28,6 +32,7 @@ from chopmix.tokenizers.image import ImageChopper
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from ranks import train_together
 
 CHOPPER = ImageChopper(size=4, patch_size=2, channels=1)
 
@@ -282,3 +287,35 @@ def test_a_classifier_and_a_flow_share_a_set(tmp_path):
     apart = run.open("val").batches([SampleIndex(0, 0, 0)], run.tasks)
     assert [set(each.targets) for each in apart] == [{"digit"}, {"draw"}]
     assert apart[0].main.chunks["image"].values.dtype == torch.uint8
+
+
+def weights(folder):
+    return load_run(folder, "last").model.state_dict()
+
+
+@pytest.mark.system
+def test_a_flow_resumes_bit_equal_after_a_kill_and_trains_in_two_processes_in_bfloat16_and_compiled(run, tmp_path):
+    file = tmp_path / "flow.yaml"
+    file.write_text(YAML)
+    command = [sys.executable, ROOT / "train.py", file, f"out={tmp_path / 'killed'}"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as killed:
+        for line in killed.stderr:
+            if line.startswith("step 6 "):
+                killed.send_signal(signal.SIGKILL)
+                break
+    assert main(["train", str(file), f"out={tmp_path / 'killed'}"]) == 0
+    expected = weights(run)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "killed").items())
+    done = train_together(tmp_path, 2, file, f"out={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    assert all(torch.allclose(value, expected[name], atol=1e-4) for name, value in weights(tmp_path / "two").items())
+    for option in ("training.precision=bfloat16", "training.compile=true"):
+        words = [option, f"out={tmp_path / option[9:12]}"]
+        done = subprocess.run([sys.executable, ROOT / "train.py", file, *words], cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        assert all(torch.allclose(value, expected[name], atol=0.02) for name, value in weights(words[1][4:]).items())
+
+
+def test_a_flow_is_not_exported(run, tmp_path, capsys):
+    assert main(["export", str(run), str(tmp_path / "published")]) == 2
+    assert "run cannot be exported: " in capsys.readouterr().err
