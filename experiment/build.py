@@ -503,7 +503,7 @@ def _build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping
     modules = {name: tokenizers[owner] for name, owner in wiring.owners.items()}
     heads = {name: head_of(name, task, modules, width) for name, task in tasks.items()}
     scalars = [name for name in wiring.owners if any(name in task.needs.scalars for task in tasks.values())]
-    return config.model.of(Model)(tokenizers, cores, heads, scalars)
+    return config.model.of(Model)(tokenizers, cores, heads, scalars, wiring.types)
 
 
 def build_optimizer(training: Training, model: Model) -> Optimizer:

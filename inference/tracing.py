@@ -180,10 +180,8 @@ def outputs_with(
     def changed(x: Float[Tensor, "1 n d"]) -> Float[Tensor, "1 n d"]:
         return x.index_copy(1, slots, vectors[None].to(x.dtype))
 
-    if layer == 0:
-        hook = core.blocks[0].register_forward_pre_hook(lambda block, inputs: (changed(inputs[0]), *inputs[1:]))
-    else:
-        hook = core.blocks[layer - 1].register_forward_hook(lambda block, inputs, output: changed(output))
+    written_by = [core.embedding_dropout, *core.blocks][layer]
+    hook = written_by.register_forward_hook(lambda module, inputs, output: changed(output))
     with hook, in_float32(model):
         return model(batch)
 
@@ -208,12 +206,9 @@ def traced(trained: TrainedModel, batch: Batch, precise: Mapping[str, Tensor] | 
     vectors: dict[str, list[Tensor]] = {name: [] for name in model.cores}
     with ExitStack() as hooks, in_float32(model):
         for name, core in model.cores.items():
-            hooks.enter_context(core.blocks[0].register_forward_pre_hook(
-                lambda block, inputs, kept=vectors[name]: kept.append(inputs[0][0])
-            ))  # fmt: skip
-            for block in core.blocks:
-                hooks.enter_context(block.register_forward_hook(
-                    lambda block, inputs, output, kept=vectors[name]: kept.append(output[0])
+            for module in (core.embedding_dropout, *core.blocks):
+                hooks.enter_context(module.register_forward_hook(
+                    lambda module, inputs, output, kept=vectors[name]: kept.append(output[0])
                 ))  # fmt: skip
         outputs = model(watched)
     cores = {}

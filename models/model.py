@@ -73,12 +73,12 @@ class Model(nn.Module):
     every sample: the first one is the class token, all others are registers (Darcet et al. 2024, arXiv:2309.16588).
     `encoder`: the options of a second transformer that reads all inputs except the generated one (null: none); it is
     in `cores`. `initialization`: how the initial values of the weights are drawn. `scalars` names the inputs for whose
-    items a task sets a number (`Chunks.scalars`).
+    items a task sets a number (`Chunks.scalars`). `types` maps an input to another input whose type embedding it uses.
     """
 
     def __init__(
         self, tokenizers: Mapping[str, nn.Module | str], cores: Cores, heads: Mapping[str, nn.Module],
-        scalars: Sequence[str] = (), *,
+        scalars: Sequence[str] = (), types: Mapping[str, str] = {}, *,
         context: int, encoder: Encoder | None = None, core_tokens: int = 0,
         initialization: Callable[[], Initialization] = Gpt2,
     ):  # fmt: skip
@@ -92,7 +92,8 @@ class Model(nn.Module):
         core_inputs = [[name for name in tokenizers if (name in cores.encoded) == encoded] for encoded in (True, False)]
         typed = [name for names in core_inputs if len(names) > 1 for name in names]
         width = cores.main.width
-        self.types = nn.ParameterDict({name: torch.zeros(width) for name in tokenizers if name in typed})
+        self.type_owners = {name: types.get(name, name) for name in tokenizers if name in typed}
+        self.types = nn.ParameterDict({name: torch.zeros(width) for name in self.type_owners.values()})
         self.scalars = nn.ModuleDict({name: ScalarEmbedding(width) for name in scalars})
         self.own = nn.Embedding(core_tokens, width) if core_tokens else None
         self.cores = nn.ModuleDict(({"encoder": cores.encoder} if cores.encoder else {}) | {"main": cores.main})
@@ -162,8 +163,8 @@ class Model(nn.Module):
             tokens = self.tokenizer(name)(chunks)
             count = b * n if chunks.slots is None else len(chunks.slots)
             check_embedded(name, self.tokenizer(name), tokens, count, width)
-            if name in self.types:
-                tokens = tokens + self.types[name]
+            if name in self.type_owners:
+                tokens = tokens + self.types[self.type_owners[name]]
             tokens = tokens + self.scalars[name](chunks) if name in self.scalars else tokens
             if chunks.slots is None:
                 return TokenSet(x=tokens.to(x.dtype), **vars(planned.tokens))
@@ -179,7 +180,8 @@ class Model(nn.Module):
         present = {name for planned in batch.sets.values() for name in planned.chunks}
         owners = {self.owners[name] for name in present}
         unused = [p for name, module in self.tokenizers.items() if name not in owners for p in module.parameters()]
-        unused += [vector for name, vector in self.types.items() if name not in present]
+        types = {self.type_owners.get(name) for name in present}
+        unused += [vector for name, vector in self.types.items() if name not in types]
         unused += [p for name, module in self.scalars.items() if name not in present for p in module.parameters()]
         return x + 0.0 * sum(parameter.sum() for parameter in unused) if unused else x
 

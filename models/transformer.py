@@ -303,7 +303,8 @@ class Transformer(nn.Module):
     window(256), causal]`. A graph is an expression or, in Python, a `Graph`; without a YAML, an expression cannot
     contain names of inputs, and no axis except `order`. `position` adds relative positions to attention; null: no
     positions. `final_norm` normalises the output of the last block, but not with `post_norm`, whose output is already
-    normalised. If the blocks have cross-attention (`block=partial(Block, crosses=True)`), the tokens also attend to a
+    normalised. With a `depth` of 0, the vectors are returned unchanged. If the blocks have cross-attention
+    (`block=partial(Block, crosses=True)`), the tokens also attend to a
     second set, within samples.
     """
 
@@ -327,13 +328,13 @@ class Transformer(nn.Module):
         skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
         layers = zip(skips, self.graphs, strict=True)
         blocks = nn.ModuleList(block(width, heads, dropout, skip, graph=graph) for skip, graph in layers)
-        self.position = (position or RelativePosition)(heads, blocks[0].channels or width // heads)
         self.blocks, self.input_groups = blocks, None
+        self.position = (position or RelativePosition)(heads, (blocks[0].channels if depth else None) or width // heads)
         self.losses: list[Tensor] = []
         """The loss terms of the layers in the last forward pass of training, until `take_loss`."""
         self.checks_blocks = any(map(is_user_defined, blocks.modules()))
         self.axes = len(self.position.axes)
-        norm = self.blocks[-1].output_norm() if final_norm else None
+        norm = blocks[-1].output_norm() if final_norm and depth else None
         self.norm = nn.Identity() if norm is None else copied(norm)
 
     def forward(
@@ -424,7 +425,7 @@ class Transformer(nn.Module):
         cross-attention is missing."""
         if x.dim() != 3 or x.shape[2] != self.width:
             raise ValueError(f"x must have the shape (rows, tokens, {self.width}), not {tuple(x.shape)}")
-        if source is None and self.blocks[0].crosses:
+        if source is None and len(self.blocks) and self.blocks[0].crosses:
             raise ValueError("the blocks read a second set, so source, the vectors of this set, is needed")
         if padding_mask is not None:
             check_padding(padding_mask, x, is_plain)
@@ -432,7 +433,7 @@ class Transformer(nn.Module):
     def name_inputs(self, names: Sequence[str]) -> None:
         """Sets the names of the inputs 1, 2, ... Groups of inputs with separate weights need these names (`OwnLayers`).
         Raises ValueError if the names differ from the names in the groups."""
-        own_layers = self.blocks[0].own_layers
+        own_layers = self.blocks[0].own_layers if len(self.blocks) else None
         self.input_groups = own_layers and own_layers.numbered(names)
 
     def group(self, tokens: Tokens) -> tuple[Tensor, ...] | None:

@@ -514,6 +514,8 @@ class Wiring:
     """The data column that each input reads, by input name."""
     owners: Mapping[str, str]
     """By input name, the input whose tokenizer is used: the input itself, or the input in its option `same_as`."""
+    types: Mapping[str, str]
+    """By input name, another input whose type embedding is used: the option `type` next to `same_as`."""
     roles: Mapping[str, Role]
     """By input name, whether a task generates the input, and which special ids the tasks need in its encoding."""
     generated: tuple[str, ...]

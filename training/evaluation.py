@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..data.processes import Processes
 from ..data.split import Split
@@ -26,6 +26,13 @@ def result_of(evaluator: Evaluator, trained: TrainedRun, say: Say) -> Result:
         if not isinstance(value, int | float):
             raise ContractError(f"evaluation.also: {name}.run returned {described(value)} as {key!r}; {expected}")
     return result
+
+
+def with_lines(result: Result) -> Result:
+    """Returns the result with its metrics as a line, if it displays nothing else."""
+    if result.tables or result.lines or not result.metrics:
+        return result
+    return replace(result, lines=["  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +57,9 @@ class Evaluations:
             checkpoint.check_finite({"model": model.state_dict()})
             model.eval()
             try:
-                trained = self.trained(step)
-                return Result.joined(
-                    result_of(evaluator, trained, self.say) for evaluator in self.evaluators if evaluator.when == when
-                )
+                trained, chosen = self.trained(step), [each for each in self.evaluators if each.when == when]
+                results = (result_of(evaluator, trained, self.say) for evaluator in chosen)
+                return Result.joined(map(with_lines, results) if when == "end" else results)
             finally:
                 model.train(training)
 

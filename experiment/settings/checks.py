@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -60,7 +60,8 @@ def in_cores(model: Part, name: str) -> dict[tuple[str, ...], Any]:
 
 
 def model_sizes(model: Part) -> Problems:
-    yield from at_least("model", model.options, "width", "depth", "heads", "context", least=1)
+    yield from at_least("model", model.options, "width", "heads", "context", least=1)
+    yield from at_least("model", model.options, "depth", least=1 if model.options["encoder"] else 0)
     yield from at_least("model", model.options, "core_tokens", least=0)
     if encoder := model.options["encoder"]:
         yield from at_least("model.encoder", vars(encoder), "depth", "context", least=1)
@@ -267,20 +268,35 @@ def generated_items_have_no_offset(inputs: dict[str, Part], needs: dict[str, Nee
                 yield ("inputs", input, "offset"), f"must be null: task {name!r} generates this input"
 
 
+class Share(NamedTuple):
+    """What an input that is written `{same_as: OTHER, type: INPUT}` shares."""
+
+    owner: str
+    """The input whose tokenizer is used."""
+    type: str | None
+    """The input whose type embedding is used; None: the input has its own."""
+
+    @property
+    def tree(self) -> dict[str, str]:
+        """The input as it is written in a YAML."""
+        return {"same_as": self.owner} | ({} if self.type is None else {"type": self.type})
+
+
 def wire(
-    inputs: Mapping[str, Part], shares: Mapping[str, str], tasks: Mapping[str, Task], model: Part, data: Data,
+    inputs: Mapping[str, Part], shares: Mapping[str, Share], tasks: Mapping[str, Task], model: Part, data: Data,
     training: Training,
 ) -> Wiring:  # fmt: skip
     """Returns the `Wiring` of a configuration: the facts that depend neither on data nor on a model. The caller has
     already checked the sections and built the tasks. `shares` maps each input that is written `{same_as: OTHER}` to
-    OTHER, the input whose tokenizer it uses."""
-    owners = {name: shares.get(name, name) for name in inputs}
+    OTHER, whose tokenizer it uses, and to its option `type`."""
+    owners = {name: shares[name].owner if name in shares else name for name in inputs}
     needs = {name: task.needs for name, task in tasks.items()}
     generated = tuple(task.target for name, task in tasks.items() if needs[name].generates)
     encoder, dropout = model.options["encoder"] is not None, training.input_dropout
     return Wiring(
         inputs=inputs, model=model.options, graphs=dict(graphs_of(inputs, model)), order=data.order, tasks=tasks,
         needs=needs, owners=owners, generated=generated, axes=position_axes(inputs),
+        types={name: share.type for name, share in shares.items() if share.type is not None},
         columns={name: data.column(name) for name in inputs},
         roles={name: role_of(name, owners, generated, needs) for name in inputs},
         encoded=tuple(name for name in inputs if encoder and name not in generated),
@@ -312,7 +328,7 @@ def role_of(name: str, owners: Mapping[str, str], generated: tuple[str, ...], ne
 
 
 def cross_problems(
-    sections: Mapping[str, Any], shares: Mapping[str, str]
+    sections: Mapping[str, Any], shares: Mapping[str, Share]
 ) -> tuple[list[Problem], Wiring | None]:  # fmt: skip
     """Returns the problems of all checks, and the wiring (None if `inputs`, `tasks`, `model`, `data` or `training` has
     problems). SINGLE_CHECKS run first; a section with problems is not passed to FITTING_CHECKS. `sections` maps names

@@ -26,7 +26,7 @@ from ...models.attention.grammar import user_defined_graphs
 from ...tasks.base import Wiring
 from ...tokenizers.base import Part
 from ...training.checkpoints import FORMAT, other_format
-from .checks import cross_problems, holds_samples, shares_have_an_effect
+from .checks import Share, cross_problems, holds_samples, shares_have_an_effect
 from .document import ConfigError, Document, Problem, Where, dumped
 from .hints import nearest, shown
 from .locations import locate
@@ -230,8 +230,12 @@ def _checked(document: Document, trust: Trust) -> Config:
 def json_schema() -> dict[str, Any]:
     """Returns a JSON Schema (draft 2020-12) of all sections of the YAML, for editors."""
     schema = model_of("chopmix", sections(), "A chopmix experiment.").model_json_schema()
-    same_as = {"type": "object", "properties": {"same_as": {"type": "string"}}, "required": ["same_as"]}
-    same_as |= {"additionalProperties": False, "description": "The tokenizer of another input, by that input's name."}
+    properties = {
+        "same_as": {"type": "string", "description": "The input whose tokenizer is used."},
+        "type": {"type": "string", "description": "The input whose type embedding is used; default: its own."},
+    }
+    same_as = {"type": "object", "properties": properties, "required": ["same_as"], "additionalProperties": False}
+    same_as |= {"description": "The tokenizer of another input, by that input's name."}
     schema["properties"]["inputs"]["additionalProperties"]["anyOf"].append(same_as)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -245,7 +249,7 @@ def _resolve(document: Document, trust: Trust, of_runs: Trust = NOTHING) -> Conf
     path = Path(document.file)
     values["out"] = values["out"] or str(_default_out(path))
     resolved = {name: plain(value) for name, value in values.items()}
-    resolved["inputs"] |= {name: {"same_as": owner} for name, owner in shares.items()}
+    resolved["inputs"] |= {name: share.tree for name, share in shares.items()}
     from_run, out = values.pop("from"), Path(values.pop("out"))
     nested = trust
     if trust == EVERYTHING:
@@ -282,9 +286,9 @@ def _parts_in(tree: Any) -> Iterator[str]:
         yield from _parts_in(value)
 
 
-def _values(document: Document) -> tuple[dict[str, Any], dict[str, str], Wiring]:
+def _values(document: Document) -> tuple[dict[str, Any], dict[str, Share], Wiring]:
     """Returns (values, shares, wiring): the checked value of each section, by section name; for each input with
-    `same_as`, the name of the input whose tokenizer is used; and the wiring. Raises ConfigError with all problems."""
+    `same_as`, what it shares; and the wiring. Raises ConfigError with all problems."""
     tree, problems = document.tree, document.problems
     unknown = [name for name in tree if name not in sections()]
     problems += [Problem((name,), f"there is no such section{nearest(name, sections())}") for name in unknown]
@@ -302,25 +306,30 @@ def _values(document: Document) -> tuple[dict[str, Any], dict[str, str], Wiring]
     return values, shares, wiring
 
 
-def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
-    """Returns a mapping from each input that is written `{same_as: OTHER}` to OTHER. In the tree, such an input is
-    replaced by a copy of OTHER, or by `text` if there is no input OTHER. Problems are appended to `problems`."""
+def _shared(tree: dict, problems: list[Problem]) -> dict[str, Share]:
+    """Returns a mapping from each input that is written `{same_as: OTHER}` to what it shares. In the tree, such an
+    input is replaced by a copy of OTHER, or by `text` if there is no input OTHER. Problems are appended to
+    `problems`."""
     inputs = tree.get("inputs")
-    shares = {name: options["same_as"] for name, options in inputs.items()
+    shares = {name: Share(options["same_as"], options.get("type")) for name, options in inputs.items()
               if isinstance(options, dict) and "same_as" in options} if isinstance(inputs, dict) else {}  # fmt: skip
     if shares:
         _copy_inputs(inputs, shares, problems)
-    return {name: owner for name, owner in shares.items() if isinstance(name, str) and isinstance(owner, str)}
+    return {name: share for name, share in shares.items() if isinstance(name, str) and isinstance(share.owner, str)}
 
 
-def _copy_inputs(inputs: dict, shares: Mapping[str, Any], problems: list[Problem]) -> None:
+def _copy_inputs(inputs: dict, shares: Mapping[str, Share], problems: list[Problem]) -> None:
     """Replace the inputs that are written `{same_as: OTHER}`; see `_shared`."""
-    for name, owner in shares.items():
+    for name, (owner, type_of) in shares.items():
         owners = [other for other in inputs if other not in shares]
-        if len(inputs[name]) > 1:
+        typed = [other for other in inputs if other != name and (other not in shares or shares[other].type is None)]
+        if inputs[name].keys() - {"same_as", "type"}:
             problems.append(
-                Problem(("inputs", name), "same_as copies all options of the other input; other keys are not allowed")
+                Problem(("inputs", name), "same_as copies all options of the other input; only `type` is allowed")
             )
+        elif type_of is not None and type_of not in typed:
+            message = f"no other input with its own type is named {type_of!r}{nearest(type_of, typed)}"
+            problems.append(Problem(("inputs", name, "type"), message))
         elif owner not in owners:
             message = f"no input is named {owner!r}{nearest(owner, owners)}"
             problems.append(Problem(("inputs", name, "same_as"), message))

@@ -103,7 +103,9 @@ class _Parser:
             end = match.end()
 
     def _error(self, position: int, problem: str) -> ValueError:
-        return ValueError(f"attention {self.text!r}, character {position + 1}: {problem}")
+        is_split = self.text.count("(") != self.text.count(")")  # a YAML list may have been split at its commas
+        hint = "; in a YAML list, put an expression with commas in quotes" if is_split else ""
+        return ValueError(f"attention {self.text!r}, character {position + 1}: {problem}{hint}")
 
     def _peek(self) -> tuple[str, str, int]:
         return self.tokens[self.index] if self.index < len(self.tokens) else ("end", "the end", len(self.text))

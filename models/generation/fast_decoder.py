@@ -69,7 +69,7 @@ class Decoder:
         """Returns whether this file supports all parts of the core, and a new token reads all earlier tokens of its
         sample in every layer."""
         plain = all({*graph.parts()} <= {Causal(), SameSample()} and graph.is_causal() for graph in core.graphs)
-        blocks = all(
+        blocks = bool(len(core.blocks)) and all(
             type(block) is Block and type(block.attention) is Attention and block.own_layers is None
             and type(block.add_attention) in (PreNorm, PostNorm) and block.add_attention.scale is None
             and not block.feed_forward.reads_context

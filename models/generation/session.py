@@ -208,8 +208,8 @@ class Session:
         """Returns the scores after the token in this column of each row, computed by the fast `Decoder`."""
         index, ids = self.counts + (column - self.width), self.ids[:, column - self.columns]
         x = self.model.tokenizer(self.input)(Chunks(values=self._to_device(ids), index=self._to_device(index)))
-        if self.input in self.model.types:
-            x = x + self.model.types[self.input]
+        if self.input in self.model.type_owners:
+            x = x + self.model.types[self.model.type_owners[self.input]]
         return self.decoder.scores(x, column, self.beams)
 
     # ----------------------------------------------------------------------------------------------- sets of tokens

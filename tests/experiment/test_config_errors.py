@@ -216,6 +216,15 @@ WRONG = [
     ),
     ("inputs.a-b={use: image}", "inputs.a-b: 'a-b' is not a valid name: letters, digits and _ only"),
     ("inputs={}", "inputs: must name at least one"),
+    (
+        "inputs.again={same_as: text, type: tex}",
+        "no other input with its own type is named 'tex'; did you mean 'text'?",
+    ),
+    ("inputs.again={same_as: text, type: again}", "no other input with its own type is named 'again'"),
+    (
+        "model.attention=[causal & neighbourhood(1, row, column), causal]",
+        "the expression ends where ')' is expected; in a YAML list, put an expression with commas in quotes",
+    ),
     ("inputs=3", "inputs: must be a mapping, not 3"),
     ("tasks={}", "tasks: must name at least one"),
     ("tasks.lm={use: language_modeling}", "tasks.lm: LanguageModeling needs 'target': text"),

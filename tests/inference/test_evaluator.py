@@ -128,3 +128,34 @@ def test_attribution_reads_as_many_rows_as_the_evaluation(tmp_path, monkeypatch)
     config = load_config(CONFIGS / "quickstart.yaml", [*few, "evaluation.generated=0", f"out={tmp_path / 'run'}"])
     train(replace(config, checkpoints=replace(config.checkpoints, best="val/loss")))
     assert row_counts == [7]
+
+
+AT_THE_END = """
+from chopmix import Evaluator, Result
+
+
+class Numbers(Evaluator):
+    when = "end"
+
+    def run(self, trained, say):
+        return Result(metrics={"val/one": 1.25, "val/two": 2.0})
+"""
+
+
+def test_metrics_of_an_evaluator_of_the_end_are_printed(tiny, monkeypatch, capsys):
+    file = tiny(evaluation={"also": {"numbers": {"use": "at_the_end:Numbers"}}})
+    (file.parent / "at_the_end.py").write_text(AT_THE_END)
+    monkeypatch.chdir(file.parent)
+    assert main(["train", str(file), "training.steps=1"]) == 0
+    assert "val/one 1.2500  val/two 2.0000" in " ".join(capsys.readouterr().err.split("\n"))
+
+
+@pytest.mark.parametrize("task, head", [("language_modeling", "unembedding"), ("masked_modeling", "unembedding")])
+def test_a_model_without_layers_trains_and_is_shown(tiny, capsys, task, head):
+    """Its heads read the embedded tokens: a language model then counts pairs of tokens."""
+    file = tiny(model={"depth": 0}, tasks={"lm": {"use": task, "target": "text", "head": head}})
+    assert main(["train", str(file), "training.steps=2"]) == 0
+    folder = file.parent / "runs" / file.stem
+    assert main(["inspect", str(folder)]) == 0
+    if task == "language_modeling":
+        assert main(["generate", str(folder), "--prompt", "c", "--max-tokens", "3"]) == 0

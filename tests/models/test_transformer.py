@@ -509,3 +509,11 @@ def test_tokens_without_layouts_are_planned():
 def test_no_constructor_has_more_than_eight_parameters():
     for kind in (Attention, Block, Transformer, PreNorm, PostNorm):
         assert len(inspect.signature(kind).parameters) <= 8
+
+
+@pytest.mark.parametrize("options", [{}, {"position": Rotary}, {"attention": ["causal", "same_sample"]}], ids=str)
+def test_a_depth_of_0_returns_the_vectors_at_once_and_step_by_step(options):
+    core, x = Transformer(width=8, depth=0, heads=2, **options).eval(), torch.randn(2, 5, 8)
+    assert torch.equal(core(x), x) and not [*core.parameters()]
+    cache = core.empty_cache(2, 5)
+    assert torch.equal(torch.cat([core(x[:, [n]], cache=cache) for n in range(5)], 1), x)
