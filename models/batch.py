@@ -94,6 +94,9 @@ class Targets:
     supervised slot therefore must not read. -1: no token contains the target."""
     weights: Float[Tensor, "t"] | None = None
     """The factor of the loss at each supervised slot. None: all factors are 1."""
+    extra: Tensor | None = None
+    """Further numbers of each target that the loss reads, such as the number of its class or the score of a reference
+    model, (t, ...). None: there are none."""
     groups: Int[Tensor, "t"] | None = None
     """For each supervised slot, the index in `values` (from 0) of the target that this slot predicts together with
     other slots (pooling). None: each slot predicts its own target."""

@@ -292,7 +292,7 @@ class Needs:
     whole_batch: bool = False
     """Whether the loss compares all samples of a global batch with each other. In training, `Task.terms` then receives
     the outputs and targets of all micro-batches and processes, concatenated along the first axis, in no particular
-    order; only `values`, `weights` and `count` of these targets are set. In an evaluation, `Task.terms` receives one
+    order; only `values`, `weights`, `extra` and `count` of these targets are set. In an evaluation, `Task.terms` receives one
     batch at a time."""
     window: Callable[[int, int], int] = whole_context
     """Returns the number of tokens in a window of a corpus. Its arguments are the context lengths of the core and of

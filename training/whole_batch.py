@@ -76,7 +76,7 @@ def check_output(name: str, objective: Objective, output: Tensor) -> None:
 
 
 def gathered_targets(local: Sequence[Targets], like: Targets, processes: Processes) -> Targets:
-    """Returns the targets of all micro-batches of all processes as one `Targets`: `values` and `weights` are
+    """Returns the targets of all micro-batches of all processes as one `Targets`: `values`, `weights` and `extra` are
     concatenated, `count` is the sum. The result has no slots, because slots are numbered within a micro-batch. `local`
     has the targets of each real micro-batch of this process. `like` is one of the task's `Targets`; its dtypes and
     shapes are used if `local` is empty, and its other fields are copied."""
@@ -89,6 +89,6 @@ def gathered_targets(local: Sequence[Targets], like: Targets, processes: Process
 
     (count,) = processes.agree([sum(targets.count for targets in local)])
     return replace(
-        like, values=joined("values"), weights=joined("weights"), count=int(count), slots=None, carriers=None,
-        groups=None, lengths=None, left_out={},
+        like, values=joined("values"), weights=joined("weights"), extra=joined("extra"), count=int(count), slots=None,
+        carriers=None, groups=None, lengths=None, left_out={},
     )  # fmt: skip

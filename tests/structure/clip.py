@@ -41,10 +41,18 @@ class Clip(Task):
         complete = torch.isin(torch.arange(samples), owners[0]) & torch.isin(torch.arange(samples), owners[1])
         values = torch.where(complete[:, None], torch.tensor([0, 1]), -100).flatten()  # -100: no target
         groups = torch.cat([2 * owners[0], 2 * owners[1] + 1])
-        return batch, Targets(values=values, slots=torch.cat(slots), groups=groups, count=int(complete.sum()))
+        content = torch.zeros(samples, dtype=torch.double)  # equal right items have equal numbers
+        if (right := sets[1]) is not None:
+            numbers = right.values.reshape(len(right.slots), -1).double().sum(1) * (right.index + 1) ** 2
+            content = content.index_add(0, owners[1], numbers)
+        return batch, Targets(values=values, slots=torch.cat(slots), groups=groups, count=int(complete.sum()),
+                              extra=content.repeat_interleave(2))  # fmt: skip
 
     def terms(self, output, targets):
-        scores = output[targets.values == 0] @ output[targets.values == 1].T
+        left, right = targets.values == 0, targets.values == 1
+        scores = output[left] @ output[right].T
+        is_equal = targets.extra[left][:, None] == targets.extra[right]  # an equal item of another pair is not wrong
+        scores = scores.masked_fill(is_equal & ~torch.eye(len(scores), dtype=torch.bool), -torch.inf)
         labels = torch.arange(len(scores), device=scores.device)
         return {"loss": sum(F.cross_entropy(each, labels, reduction="sum") for each in (scores, scores.T)) / 2}
 
