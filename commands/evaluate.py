@@ -83,11 +83,12 @@ def run(options: argparse.Namespace) -> int:
     intervals = intervals_of(loaded, evaluation, sums)
     print_metrics(loaded, options, title, evaluation, intervals)
     record = {name: value for name, value in {"inputs": inputs, **generation}.items() if value not in (None, [])}
+    record |= {"options": options.overrides} if options.overrides else {}
     record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
     record |= {"samples": evaluation.readable, "measured_on": evaluation.samples, **evaluation.metrics}
     record |= {"intervals": {name: list(interval) for name, interval in intervals.values.items()}}
     loaded.record(record, report_folder if options.report else None)
-    changed = [inputs, *generation.values(), *search_options(options).values()]
+    changed = [inputs, *generation.values(), *search_options(options).values(), options.overrides or None]
     is_plain = is_own(loaded, options) and options.checkpoint == "best" and changed == [None] * len(changed)
     if report_folder or is_plain:
         keep_sums(loaded, sums, report_folder)
@@ -96,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         write_answers(loaded, options.split, dataset, title, report_folder, answers_file, losses)
     count = Count(evaluation.readable + evaluation.bad, evaluation.bad)
     if options.shard:
-        settings = {**generation, **search_options(options)}
+        settings = {**generation, **search_options(options), "options": options.overrides or None}
         write_record(answers_file, record_of(loaded, "evaluate", title, settings, shard, count.samples))
     if options.subsets:
         figures, numbers = print_subsets(loaded, options.split, dataset)

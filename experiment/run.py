@@ -68,6 +68,7 @@ from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
 from ..training.loggers.tensorboard import write_board
 from ..training.objective import autocast
+from .after_training import changed_config
 from .build import build_model, choppers_and_tasks, open_split, precision_of
 from .next_steps import as_argument
 from .read_ahead import read_ahead
@@ -450,7 +451,7 @@ class Run(TrainedRun):
 
 def load_run(
     folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = (),
-    remote: Collection[str] = (),
+    remote: Collection[str] = (), options: Sequence[str] = (),
 ) -> Run:  # fmt: skip
     """Open the folder of a trained run, or a run that chopmix contains (`quickstart`): its model (with averaged weights
     if the checkpoint has them), choppers and tasks.
@@ -458,19 +459,22 @@ def load_run(
     `checkpoint` is `best` or `last`. If this checkpoint is missing or damaged, another checkpoint is used, and a
     message is printed to standard error. `device`: `auto` (a GPU if there is one), `cpu` or `cuda`. No code in the
     folder is executed. A run that needs code outside chopmix, such as a user-defined tokenizer, is opened only if
-    `trust` names the modules of this code; data at a remote address are read only if `remote` names the host. Raises
-    RunError if the folder is not a run, lacks files, or the device does not exist; ConfigError if the configuration is
-    damaged; CheckpointError if all checkpoints are damaged."""
-    return open_run(folder_of_run(folder), checkpoint, device, Trust.of(trust, remote))
+    `trust` names the modules of this code; data at a remote address are read only if `remote` names the host. `options`
+    changes options that their part lists in `after_training`: `["tasks.picture.solver=heun"]`. Raises RunError if the
+    folder is not a run, lacks files, an option cannot be changed, or the device does not exist; ConfigError if the
+    configuration is damaged; CheckpointError if all checkpoints are damaged."""
+    return open_run(folder_of_run(folder), checkpoint, device, Trust.of(trust, remote), options)
 
 
-def open_run(folder: Path, which: str = "best", device: str = "auto", trust: Trust = NOTHING) -> Run:
+def open_run(
+    folder: Path, which: str = "best", device: str = "auto", trust: Trust = NOTHING, options: Sequence[str] = ()
+) -> Run:  # fmt: skip
     """Open a run's folder, as `load_run` does. `which` is `best` or `last`."""
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("device 'cuda' was requested, but torch finds no GPU; possible: auto, cpu")
     if which not in ("best", "last"):
         raise RunError(f"no checkpoint {which!r}; possible: best, last")
-    config = read_config(folder, trust)
+    config = changed_config(folder, options, trust) if options else read_config(folder, trust)
     which = which if config.checkpoints.best else "last"
     step = valid_step(folder, which, say_aside)
     check_assets(config, folder / "assets")

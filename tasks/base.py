@@ -292,8 +292,8 @@ class Needs:
     whole_batch: bool = False
     """Whether the loss compares all samples of a global batch with each other. In training, `Task.terms` then receives
     the outputs and targets of all micro-batches and processes, concatenated along the first axis, in no particular
-    order; only `values`, `weights`, `extra` and `count` of these targets are set. In an evaluation, `Task.terms` receives one
-    batch at a time."""
+    order; only `values`, `weights`, `extra` and `count` of these targets are set. In an evaluation, `Task.terms`
+    receives one batch at a time."""
     window: Callable[[int, int], int] = whole_context
     """Returns the number of tokens in a window of a corpus. Its arguments are the context lengths of the core and of
     the encoder, in tokens; the second is 0 without an encoder."""
@@ -310,6 +310,9 @@ class Needs:
 class Task:
     """Base class of all tasks."""
 
+    after_training: ClassVar[tuple[str, ...]] = ()
+    """The options that can be changed when a finished run is loaded: `evaluate RUN tasks.NAME.OPTION=VALUE`. They must
+    not change the parameters. Heads and tokenizers may have this attribute too."""
     target: str
     """The input or data column that the task predicts."""
     weight: float = 1.0

@@ -43,6 +43,8 @@ class Flow(Task):
     the other inputs need `training.input_dropout`. `metrics`: judges of generated items by name.
     """
 
+    after_training = ("refining", "solver", "guidance", "sampling")
+
     def __init__(
         self, *, target: str, metrics: dict[str, Callable[[], Judge]] | None = None,
         refining: Refining = Refining(steps=20), solver: Literal["euler", "heun"] = "euler", guidance: float = 1.0,

@@ -37,6 +37,8 @@ class LanguageModeling(Task):
     a mapping of judges by name (`{accepted: {use: accepted_by, run: runs/vision/mnist}}`).
     """
 
+    after_training = ("search", "sampling", "guidance")
+
     def __init__(
         self, *, target: str, head: Callable[..., VocabularyHead] = Tied,
         metrics: tuple[TextMetric, ...] | dict[str, Callable[[], Judge]] = (), search: Search = Search(),

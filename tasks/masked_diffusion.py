@@ -82,6 +82,8 @@ class MaskedDiffusion(MaskedModeling):
         n = 4 tokens, m = 2 hidden:     a [MASK] c [MASK]     loss 4 / 2 (nats of b + nats of d), count 4
     """
 
+    after_training = ("refining", "sampling", "guidance")
+
     def __init__(
         self, *, target: str, metrics: tuple[TextMetric, ...] | dict[str, Callable[[], Judge]] = (),
         hiding: Hiding = Hiding(), refining: Refining = Refining(), sampling: Sampling | None = None,

@@ -23,7 +23,9 @@ SEARCH_KEYS = ("beams", "length_penalty", "no_repeat")
 
 
 def add_checkpoint(command: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint (which weights of a run are loaded), --device, --trust and --remote."""
+    """Adds KEY=VALUE (options that can be changed after training), --checkpoint (which weights of a run are loaded),
+    --device, --trust and --remote. Add other arguments without a flag before."""
+    command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. tasks.picture.solver=heun")
     command.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_trust(command)
@@ -58,7 +60,7 @@ def load(options: argparse.Namespace) -> Run:
     and CheckpointError if all of its checkpoints are damaged."""
     from ...experiment.run import load_run
 
-    return load_run(options.run, options.checkpoint, options.device, options.trust, options.remote)
+    return load_run(options.run, options.checkpoint, options.device, options.trust, options.remote, options.overrides)
 
 
 def page_path(output: str | None, default: Path) -> Path:

@@ -118,6 +118,7 @@ SMALL = {
     "tokenizers.media.lettering": "letters as pictures",
     "tasks.measuring.spread": "recall, coverage and variance of what is generated",
     "training.schedules": "the learning rate over the steps",
+    "experiment.after_training": "options that are changed when a run is loaded",
     "experiment.animating": "the option --animate of inspect",
     "experiment.terminal_tokens": "what inspect prints for a text corpus",
     "experiment.next_steps": "the commands that are printed at the end of a training",
