@@ -53,8 +53,8 @@ def test_commands_accept_options_before_and_after_others(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     "option",
     ["tasks.draw.std=2", "tasks.draw.target=digit", "tasks.draw.use=reconstruction", "tasks.draw",
-     "tasks.a.solver=heun", "model.depth=2", "inputs.image.patch_size=2", "data.dataset=mnist", "training.steps=9", "out=elsewhere",
-     "tasks.new={use: os:system}", "=3", ""],
+     "tasks.a.solver=heun", "model.depth=2", "inputs.image.patch_size=2", "data.dataset=mnist", "training.steps=9",
+     "out=elsewhere", "tasks.new={use: os:system}", "=3", ""],
 )  # fmt: skip
 def test_other_options_are_refused(run, option, capsys):
     possible = "possible: tasks.draw.guidance, tasks.draw.refining, tasks.draw.sampling, tasks.draw.solver"
