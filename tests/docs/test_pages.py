@@ -32,7 +32,7 @@ from test_import_whisper import sound as tones
 
 PAGES = {page.stem: page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 LARGER = {
-    "README", "start", "text", "generation", "agents", "training", "evaluation", "data", "missing", "coming_from",
+    "README", "start", "text", "generation", "flow", "agents", "training", "evaluation", "data", "missing", "coming_from",
 }  # fmt: skip
 """Pages whose commands train several models; their tests belong to the tier `system`."""
 EXACT = {"missing", "batch", "evaluation", "attention", "inspect", "start", "README"}
@@ -91,6 +91,8 @@ LESS = {
     ],
     "configs/speech/digit_strings_ctc.yaml": [*FEW, "model.width=16", "data.dataset.samples=8"],
     **{name: [*FEW, "model.width=24"] for name in ("configs/generate/digits", "configs/diffusion/digits")},
+    "configs/flow/digits_judge.yaml": [*FEW, "model.width=16"],
+    "configs/flow/digits.yaml": [*FEW, "model.width=16", "evaluation.generated=8"],
     "configs/generate/chorales.yaml": [*SMALL, "model.width=16", "evaluation.sample_tokens=8"],
     "configs/lm/notes.yaml": [*FEW, "model.width=16", "data.dataset.samples=40"],
     "configs/decision/cartpole.yaml": [
