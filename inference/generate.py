@@ -20,6 +20,7 @@ from ..files.reading import DataError, shown
 from ..models.generation.beam_search import Search, beam_search
 from ..models.generation.constraints import Allowed, Constraint
 from ..models.generation.guidance import Guided
+from ..models.generation.procedure import ignore
 from ..models.generation.refine import Refining
 from ..models.generation.sampling import Sampling, Streams, draw, seeded
 from ..models.generation.session import Session, fitting
@@ -27,11 +28,6 @@ from ..tasks.base import Task
 from ..tokenizers.encoding.base import TextStream
 from ..tokenizers.encoding.directory import DecodedStream
 from .trained import TrainedModel
-
-
-def ignore(items: list[list[int]]) -> None:
-    """Does nothing. It is the default of `Generating.show`."""
-
 
 TYPES = {
     **dict.fromkeys(("max_tokens", "top_k"), (Integral, "a whole number")),

@@ -375,7 +375,7 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def take_loss(self) -> Tensor:
-        """Returns the sum of `losses`, a scalar, and forgets them."""
+        """Returns the sum of the loss terms in `losses`, a scalar, and empties this list."""
         losses, self.losses = self.losses, []
         return sum(losses)
 

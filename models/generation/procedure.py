@@ -12,7 +12,7 @@ from .sampling import Sampling, Streams
 
 
 def ignore(items: list[Any]) -> None:
-    """Does nothing. It is the default of `Procedure.show`."""
+    """Does nothing. It is the default of `Procedure.show` and of `Generating.show`."""
 
 
 @dataclass(frozen=True, kw_only=True)
