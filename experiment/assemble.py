@@ -23,13 +23,14 @@ from ..tasks.base import Task
 from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
 from ..training.accounting import Costs
+from ..training.adapters import adapt
 from ..training.checkpoints import Saver
 from ..training.ema import Ema
 from ..training.evaluation import Evaluations, evaluation_interval
 from ..training.log import Log
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective, Replica
-from ..training.optimizers import freeze
+from ..training.optimizers import freeze, select
 from ..training.progress import Progress, RemainingTime
 from ..training.schedules import checked
 from ..training.stop import StopRequest
@@ -107,12 +108,15 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
     the averaged weights. `precision`: `float32` or `bfloat16`."""
     settings = config.training
     torch.manual_seed(settings.seed)
-    model = build_model(config, data.choppers, data.tasks).to(processes.device)
-    replica = Replica(Objective(model, data.tasks, precision, settings.mixup), processes)
-    if settings.freeze or settings.train_only:
-        freeze(model, settings.freeze, settings.train_only)
+    model, train_only = build_model(config, data.choppers, data.tasks), settings.train_only
+    if settings.adapters:
+        adapt(model, sorted(select(model, settings.adapters.on, "adapters.on")), settings.adapters)
+        train_only = [*train_only, "adapters"]
+    objective = Objective(model.to(processes.device), data.tasks, precision, settings.mixup, bool(settings.adapters))
+    if settings.freeze or train_only:
+        freeze(model, settings.freeze, train_only)
     return Learner(
-        replica=replica, optimizer=build_optimizer(settings, model),
+        replica=Replica(objective, processes), optimizer=build_optimizer(settings, model),
         schedule=checked(settings.schedule(settings.steps)),
         averages=Ema(model, settings.ema) if settings.ema else None, clip=settings.clip, seed=settings.seed,
         processes=processes,

@@ -109,7 +109,7 @@ def weights_of_best(experiment: Experiment) -> Iterator[int]:
     if processes.is_first:
         weights = checkpoint.read_part(folder, step, "model") | checkpoint.read_part(folder, step, "ema")
     own = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(processes.broadcast_tensors(weights if processes.is_first else None))
+    model.load_state_dict(own | processes.broadcast_tensors(weights if processes.is_first else None))
     try:
         yield step
     finally:

@@ -22,8 +22,9 @@ from ..files.reading import DataError
 from ..files.records import Record, read_record
 from ..files.rows import Row, ending_of, read_rows, row_file
 from ..files.writing import write_json
+from ..training.checkpoints import content_of
 from .answers import Shard
-from .run import Run, content_of
+from .run import Run
 
 LISTED = 10
 """The largest number of missing shards that a message lists."""
@@ -55,7 +56,7 @@ def record_of(
 ) -> ShardRecord:
     """Returns the record of a shard. `data` is the name of the data; the other parameters are fields of the record."""
     return ShardRecord(
-        command=command, run=run.name, weights=content_of(run.model), data=data, settings=dict(settings),
+        command=command, run=run.name, weights=content_of(run.model.state_dict()), data=data, settings=dict(settings),
         count=shard.count, index=shard.index, samples=samples,
     )  # fmt: skip
 

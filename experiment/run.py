@@ -7,7 +7,6 @@ print(run.evaluate("val"))
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -72,12 +71,13 @@ from .after_training import changed_config
 from .build import build_model, choppers_and_tasks, open_split, precision_of
 from .next_steps import as_argument
 from .read_ahead import read_ahead
-from .run_folder import check_assets, load_weights, read_config, valid_step, write_model_run
+from .run_folder import check_assets, read_config, valid_step, write_model_run
 from .run_losses import as_mappings, losses_of, reads_texts, texts_split
 from .run_names import folder_of_run, is_contained, name_of
 from .run_part import ROWS_AT_ONCE, Predictor, memory_split
 from .run_samples import samples_of_split, view_of
 from .settings.config import Config
+from .stored_weights import load_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -451,7 +451,7 @@ class Run(TrainedRun):
 
 def load_run(
     folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = (),
-    remote: Collection[str] = (), options: Sequence[str] = (),
+    remote: Collection[str] = (), options: Sequence[str] = (), adapters: Sequence[str | Path] | None = None,
 ) -> Run:  # fmt: skip
     """Open the folder of a trained run, or a run that chopmix contains (`quickstart`): its model (with averaged weights
     if the checkpoint has them), choppers and tasks.
@@ -460,14 +460,18 @@ def load_run(
     message is printed to standard error. `device`: `auto` (a GPU if there is one), `cpu` or `cuda`. No code in the
     folder is executed. A run that needs code outside chopmix, such as a user-defined tokenizer, is opened only if
     `trust` names the modules of this code; data at a remote address are read only if `remote` names the host. `options`
-    changes options that their part lists in `after_training`: `["tasks.picture.solver=heun"]`. Raises RunError if the
-    folder is not a run, lacks files, an option cannot be changed, or the device does not exist; ConfigError if the
-    configuration is damaged; CheckpointError if all checkpoints are damaged."""
-    return open_run(folder_of_run(folder), checkpoint, device, Trust.of(trust, remote), options)
+    changes options that their part lists in `after_training`: `["tasks.picture.solver=heun"]`. `adapters` are the runs
+    with `training.adapters` whose adapters are added to the weights; None: the run itself; empty: none, only the base.
+    Raises RunError if the folder is not a run, lacks files, an option cannot be changed, the device does not exist, or
+    adapters belong to other weights; ConfigError if the configuration is damaged; CheckpointError if all checkpoints
+    are damaged."""
+    others = None if adapters is None else [folder_of_run(other) for other in adapters]
+    return open_run(folder_of_run(folder), checkpoint, device, Trust.of(trust, remote), options, others)
 
 
 def open_run(
-    folder: Path, which: str = "best", device: str = "auto", trust: Trust = NOTHING, options: Sequence[str] = ()
+    folder: Path, which: str = "best", device: str = "auto", trust: Trust = NOTHING, options: Sequence[str] = (),
+    adapters: Sequence[Path] | None = None,
 ) -> Run:  # fmt: skip
     """Open a run's folder, as `load_run` does. `which` is `best` or `last`."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -481,7 +485,7 @@ def open_run(
     choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=config.nested))
     check_size(config, folder, step, choppers)
     model = build_model(config, choppers, tasks)
-    state = load_weights(model, folder, step, choppers)
+    state = load_weights(model, folder, step, choppers, adapters=adapters)
     missing = [name for name in state.missing if not name.startswith("heads.")]
     if missing:
         state_of = "were missing in the imported directory and have random initial values"
@@ -503,7 +507,8 @@ def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, C
     depth = config.model.options["depth"] + (encoder.depth if encoder else 0)
     vocabularies = [choppers[name].vocabulary for name, owner in config.wiring.owners.items() if name == owner]
     table_rows = sum(vocabulary.size for vocabulary in vocabularies if vocabulary is not None)
-    weight_bytes = (checkpoint.folder_of(folder, step) / "model.safetensors").stat().st_size
+    files = checkpoint.folder_of(folder, step) / "model.safetensors", folder / checkpoint.BASE
+    weight_bytes = sum(file.stat().st_size for file in files if os.path.isfile(file))
     parameters = width * (2 * width * depth + table_rows)
     if parameters > weight_bytes:
         model = f"{folder / 'config.yaml'} describes a model of at least {parameters:,} parameters"
@@ -526,17 +531,8 @@ def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:
         write=partial(write_model_run, config=config, choppers=choppers, tasks=tasks, model=model,
                       extra_state={"missing": list(run.missing)}),
         tasks=tuple(tasks), check_answer=predictor.check_answer, predict=predictor.predict, pooled=predictor.pooled,
-        content=content_of(model),
+        content=checkpoint.content_of(model.state_dict()),
     )  # fmt: skip
-
-
-def content_of(model: Model) -> str:
-    """Returns a hash of all weights and their names. A run and its copy inside another run have the same hash."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
-    return digest.hexdigest()
 
 
 def predicted_apart(

@@ -16,7 +16,6 @@ from typing import Any
 from pydantic import RootModel, StrictFloat, StrictInt
 
 from ..files.errors import RunError
-from ..files.printing import listed
 from ..files.reading import DataError
 from ..files.records import Record, as_record, read_record
 from ..files.trust import NOTHING, Trust
@@ -25,7 +24,6 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..training import checkpoints as checkpoint
-from ..training.checkpoints import State
 from ..training.early_stop import EarlyStop, still_stops
 from .build import save_learned
 from .settings.config import Config, load_run_config, write_config
@@ -109,32 +107,6 @@ def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
     return {name: fingerprint for name, chopper in choppers.items() if (fingerprint := chopper.fingerprint) is not None}
 
 
-def load_weights(
-    model: Model, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True
-) -> State:
-    """Load the weights of a checkpoint into a model, after a check of its files and vocabularies. Returns the
-    checkpoint's state. If `averaged`, loads the averaged weights if the checkpoint has them.
-
-    Raises CheckpointError if a file is damaged, or if the names or shapes of the tensors differ from those of the
-    model. Raises RunError if a vocabulary, or a run that is used as a part, is not the one with which the weights were
-    trained."""
-    state = checkpoint.read_state(folder, step)
-    for name, fingerprint in state.vocabularies.items():
-        if fingerprints(choppers).get(name) != fingerprint:
-            reason = f"changed since the checkpoint of step {step} was written"
-            advice = "restore the old one, or start again with another out="
-            raise RunError(f"{folder}/assets/{name} (a vocabulary, or a run used as a part) {reason}; {advice}")
-    weights = checkpoint.read_part(folder, step, "model")
-    if averaged:
-        weights |= checkpoint.read_part(folder, step, "ema")
-    ours, stored = ({(name, value.shape) for name, value in part.items()} for part in (model.state_dict(), weights))
-    if different := sorted({name for name, _ in ours ^ stored}):
-        file = checkpoint.folder_of(folder, step)
-        raise checkpoint.CheckpointError(f"{file}: its tensors do not fit this configuration: {listed(different)}")
-    model.load_state_dict(weights)
-    return state
-
-
 Number = StrictInt | StrictFloat
 Summary = RootModel[dict[str, Number | dict[str, Number]]]
 """The content of `summary.json`: `step` and `seconds` of the training, the metrics of the checkpoint that `predict` and
@@ -180,7 +152,7 @@ def forget_data(folder: Path) -> None:
     """Delete what a run without a checkpoint has fitted: training starts again."""
     for name in ("assets", "checkpoints"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("choices.json", "budget.json", "changes.json"):
+    for name in ("choices.json", "budget.json", "changes.json", checkpoint.BASE):
         (folder / name).unlink(missing_ok=True)
 
 

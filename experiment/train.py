@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..files.errors import RunError
 from ..files.printing import duration
 from ..tokenizers.base import Part
 from ..training import checkpoints as checkpoint
+from ..training.adapters import PART
 from ..training.checkpoints import NotFiniteError, State
 from ..training.early_stop import still_stops
 from ..training.ema import Ema
@@ -39,13 +41,13 @@ from .preflight import (
 from .run_folder import (
     check_is_free,
     check_links,
-    load_weights,
     prepare_run,
     run_lock,
     summary_of,
 )
 from .settings.config import Config
 from .steps import with_steps
+from .stored_weights import load_weights
 from .transfer import take_weights
 
 
@@ -180,6 +182,8 @@ def resume(experiment: Experiment) -> State | None:
         return continued(experiment, step)
     if experiment.config.from_run:
         copy_weights(experiment)
+    elif experiment.config.training.adapters:
+        raise RunError("training.adapters needs the run to whose weights the adapters are added: from=RUN")
     return None
 
 
@@ -199,10 +203,25 @@ def copy_weights(experiment: Experiment) -> None:
     processes, model, ema = experiment.processes, experiment.model, experiment.config.training.ema
     if processes.is_first:
         experiment.say(take_weights(model, experiment.config))
-    tensors = model.state_dict() if processes.is_first else {}
-    model.load_state_dict(processes.broadcast_tensors({name: value.cpu() for name, value in tensors.items()}))
+    send_weights(experiment)
     if ema:
         experiment.trainer.learner.averages = Ema(model, ema)
+    if experiment.config.training.adapters:
+        base = {name: value for name, value in model.state_dict().items() if PART not in name}
+        keep_base(experiment, checkpoint.write_base(experiment.folder, base) if processes.is_first else "")
+
+
+def send_weights(experiment: Experiment) -> None:
+    """Send the weights of the first process to the other processes."""
+    processes, model = experiment.processes, experiment.model
+    tensors = model.state_dict() if processes.is_first else {}
+    model.load_state_dict(processes.broadcast_tensors({name: value.cpu() for name, value in tensors.items()}))
+
+
+def keep_base(experiment: Experiment, base: str) -> None:
+    """Let every checkpoint of the run contain the hash of the base of its adapters."""
+    saver = experiment.trainer.saver
+    experiment.trainer.saver = replace(saver, known={**saver.known, "base": base})
 
 
 def newest(experiment: Experiment) -> int | None:
@@ -221,12 +240,14 @@ def load(experiment: Experiment, step: int) -> State:
     if processes.is_first:
         state = load_weights(experiment.model, folder, step, experiment.data.choppers, averaged=False)
     state = processes.broadcast(state)
+    if processes.world_size > 1:
+        send_weights(experiment)
     parts = {
         part: processes.broadcast_tensors(checkpoint.read_part(folder, step, part) if processes.is_first else None)
-        for part in (("model", "optimizer", "ema") if processes.world_size > 1 else ("optimizer", "ema"))
+        for part in ("optimizer", "ema")
     }
-    if not processes.is_first:
-        experiment.model.load_state_dict(parts["model"])
+    if state.base:
+        keep_base(experiment, state.base)
     check_data(experiment, step, state)
     learner.optimizer.load(parts["optimizer"])
     restore_state(experiment, step, state)

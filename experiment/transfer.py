@@ -3,7 +3,7 @@ copied and which were not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from ..models.layers.positions import Learned, LearnedGrid, interpolated
 from ..models.model import Model
 from ..tokenizers.base import Part, Role
 from ..training import checkpoints as checkpoint
+from ..training.adapters import PART, merged_weights
 from .build import build_choppers, load_learned, save_learned
 from .run import open_part
 from .run_folder import chosen_step, read_config
 from .run_names import folder_of_run, name_of
 from .settings.config import Config
+from .stored_weights import complete_weights
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
@@ -63,8 +65,7 @@ def take_weights(model: Model, config: Config) -> str:
     RunError or CheckpointError if the source run has no undamaged checkpoint, or if no matrix of the cores fits."""
     source = folder_of_run(config.from_run)
     step, source_config = chosen_step(source, "best"), read_config(source, config.nested)
-    checkpoint.read_state(source, step)
-    stored = checkpoint.read_part(source, step, "model") | checkpoint.read_part(source, step, "ema")
+    stored = merged_weights(complete_weights(source, checkpoint.read_state(source, step)))
     weights = model.state_dict()
     resized = resize_positions(model, source, source_config, stored)
     extended = fit_positions(model, stored)
@@ -77,12 +78,14 @@ def take_weights(model: Model, config: Config) -> str:
     for name in copied:
         weights[name].copy_(stored[name])
     changed = [name for name in weights if name in stored and name not in copied]
+    if config.training.adapters:
+        check_trained(model, source, [name for name in weights if PART not in name and name not in copied])
     reshaped = [f"{name} {tuple(stored[name].shape)} is {tuple(weights[name].shape)} in this run" for name in changed]
     groups = {
         "interpolated to another size": resized,
         "copied in part": extended,
         "differ in shape (keep their initial values)": reshaped,
-        "new (keep their initial values)": [name for name in weights if name not in stored],
+        "new (keep their initial values)": [name for name in weights if name not in stored and PART not in name],
         "not used": [name for name in stored if name not in weights],
     }
     sentences = [f"{len(names)} {label}: {listed(names)}" for label, names in groups.items() if names]
@@ -91,6 +94,18 @@ def take_weights(model: Model, config: Config) -> str:
     count = sum(weights[name].numel() for name in copied)
     summary = f"from {name_of(source)}, step {step}: copied {len(copied)} tensors ({count:,} values)"
     return "; ".join([summary, *sentences])
+
+
+def check_trained(model: Model, source: Path, names: Sequence[str]) -> None:
+    """Raises RunError if one of the tensors `names`, which were not copied from the source run, is a parameter that is
+    not trained."""
+    for name, parameter in model.named_parameters():
+        if name in names and not parameter.requires_grad:
+            part = ".".join(name.split(".")[:2])
+            raise RunError(
+                f"from: {name_of(source)} has no {name} of this shape, and with training.adapters it would keep its "
+                f"initial values; train it too: training.train_only=[{part}]"
+            )
 
 
 FUNCTIONS = "heads", "attention", "position", "block", "final_norm"

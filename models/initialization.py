@@ -12,6 +12,7 @@ the initial values for each role; it is applied once to the complete `Model`. Op
 | `gain`       | the weight of a norm                              | one                 | one                     |
 | `scale`      | the factor of a branch (`layer_scale`)            | unchanged           | unchanged               |
 | `bias`       | other vectors: biases, type embeddings            | zero                | zero                    |
+| `adapter`    | the two matrices of a low-rank adapter            | unchanged           | unchanged               |
 
 L is the depth of the core: every layer adds two branches to the residual stream (Radford et al. 2019). Branches that
 start at zero make every pre-norm block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt).
@@ -47,7 +48,7 @@ PROJECTION = re.compile(r"\.(out|down)(\.layers\.\d+)?\.weight$")
 separate weights for groups of inputs (`OwnLayers`)."""
 
 
-ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "scale", "bias")
+ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "scale", "bias", "adapter")
 """The roles of the table."""
 INITIAL_ONLY = ("zero", "keep")
 """Further values of the attribute `role` of a parameter. They affect only its initial value, not the optimizer."""
@@ -118,7 +119,7 @@ def seed_of_parameter(seed: int, name: str) -> int:
 
 class Initialization:
     """Base class. Initialises all parameters of a model in place. Parameters of user-defined classes without a `role`
-    and parameters with the role `keep` or `scale` are not changed.
+    and parameters with the role `keep`, `scale` or `adapter` are not changed.
 
     The values depend only on the initial seed of torch's global generator and on the name of the parameter. Therefore
     adding or removing a module does not change the values of other modules."""
@@ -131,7 +132,7 @@ class Initialization:
                 rule = getattr(parameter, "role", "keep" if in_user_defined_class(name, owners) else role)
                 if rule == "zero":
                     parameter.zero_()
-                elif rule not in ("keep", "scale") and not parameter.is_meta:  # meta tensors have no values
+                elif rule not in ("keep", "scale", "adapter") and not parameter.is_meta:  # meta tensors have no values
                     generator = torch.default_generator if parameter.is_cpu else torch  # seeding all devices is slow
                     generator.manual_seed(seed_of_parameter(seed, name))
                     self.fill(role, parameter, depth_of(model, name))

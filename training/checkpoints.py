@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -130,6 +131,8 @@ class State(Formatted):
     """The version of torch that wrote the checkpoint."""
     threads: int = 0
     """The number of CPU threads of the process that wrote the checkpoint; 0: unknown."""
+    base: str = ""
+    """The hash of the tensors in `RUN/base.safetensors`, for a run with adapters."""
     imported: str | None = None
     """The name of the Hugging Face directory from which the run was imported; None: the run was not imported."""
     tokenizer: str = ""
@@ -139,6 +142,8 @@ class State(Formatted):
 
 
 NAMES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
+BASE = "base.safetensors"
+"""The file of a run with adapters (`training.adapters`) that contains the weights to which they are added."""
 
 
 class CheckpointError(ValueError):
@@ -346,6 +351,33 @@ def read_part(run: Path, step: int, part: str) -> dict[str, Tensor]:
         return read_tensors(file) if file.exists() else {}
     except DataError as error:
         raise CheckpointError(str(error)) from None
+
+
+def content_of(tensors: Mapping[str, Tensor]) -> str:
+    """Returns a hash of tensors and their names. The weights of a run, and of a copy of it, have the same hash."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+    return digest.hexdigest()
+
+
+def write_base(run: Path, weights: Mapping[str, Tensor]) -> str:
+    """Writes the weights to which a run adds adapters into `RUN/base.safetensors`. Returns their hash."""
+    write_tensors(run / BASE, weights)
+    return content_of(weights)
+
+
+def read_base(run: Path, hash: str) -> dict[str, Tensor]:
+    """Returns the tensors of `RUN/base.safetensors`. Raises CheckpointError if the file cannot be read, or if its
+    tensors do not have this hash."""
+    try:
+        base = read_tensors(run / BASE)
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+    if content_of(base) != hash:
+        raise CheckpointError(f"{run / BASE} does not contain the weights with which the adapters were trained")
+    return base
 
 
 def put_aside(run: Path, step: int) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """average = decay * average + (1 - decay) * weights, after every update (Polyak & Juditsky 1992).
+    """average = decay * average + (1 - decay) * weights, after every update (Polyak & Juditsky 1992), for the
+    parameters that are trained.
 
     In the first steps the decay is smaller, min(decay, (1 + step) / (10 + step)). Therefore the average soon forgets
     the initial weights (the rule of TensorFlow's `ExponentialMovingAverage`). With `decay=0.999` the effective decay is
@@ -19,7 +20,7 @@ class Ema:
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
-        self.weights = dict(model.named_parameters())
+        self.weights = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.average = {name: parameter.detach().clone() for name, parameter in self.weights.items()}
 
     @torch.no_grad()

@@ -53,7 +53,7 @@ class Evaluations:
         NotFiniteError if a weight or buffer of the model is not finite."""
         model = self.objective.model
         training = model.training
-        with autocast(self.processes.device, self.objective.precision):
+        with self.objective.evaluating(), autocast(self.processes.device, self.objective.precision):
             checkpoint.check_finite({"model": model.state_dict()})
             model.eval()
             try:

@@ -284,7 +284,7 @@ class Trainer:
                 "skipped": self.loader.skipped, "samples": samples, "inputs": inputs,
                 "bad": dict(self.loader.split.skipped.everywhere(learner.processes).bad),
             }  # fmt: skip
-            tensors = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state()}
+            tensors = {"model": learner.replica.objective.weights(), "optimizer": learner.optimizer.state()}
             averages = learner.averages.state() if learner.averages else None
             self.saver.save(self.step, tensors, averages, state, self.best)
 

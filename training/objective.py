@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.processes import Processes
@@ -16,6 +17,7 @@ from ..models.batch import Batch, Targets
 from ..models.contract import is_user_defined
 from ..models.model import Model
 from ..tasks.base import Task, terms_of
+from .adapters import adapted_weights, merged, trained_part
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -44,14 +46,16 @@ class Objective(nn.Module):
     """Maps a micro-batch to the summed loss of each task. It has no parameters except those of the model.
 
     `tasks` maps the name of each task to the task. `precision` is `float32` or `bfloat16`. `mixup` maps a batch to a
-    batch with mixed samples (see `Mixup`); None: samples are not mixed."""
+    batch with mixed samples (see `Mixup`); None: samples are not mixed. `adapted`: whether the model has adapters (see
+    `training/adapters.py`)."""
 
     def __init__(
         self, model: Model, tasks: Mapping[str, Task], precision: str = "float32",
-        mixup: Callable[[Batch], Batch] | None = None,
+        mixup: Callable[[Batch], Batch] | None = None, adapted: bool = False,
     ):  # fmt: skip
         super().__init__()
         self.model, self.tasks, self.precision, self.mixup = model, dict(tasks), precision, mixup
+        self.adapted = adapted
         self.user_defined = {
             name for name, task in tasks.items() if is_user_defined(task) or is_user_defined(model.heads[name])
         }
@@ -74,7 +78,7 @@ class Objective(nn.Module):
         result of `ready`. If `gradients` contains a task, the loss of this task comes from `OutputGradient.loss_of`
         (see `training/whole_batch.py`)."""
         with autocast(next(self.model.parameters()).device, self.precision):
-            outputs, gradients = self.model(batch), gradients or {}
+            outputs, gradients = self.read(batch), gradients or {}
             losses = {
                 name: gradients[name].loss_of(outputs[name]) if name in gradients
                 else self.loss(name, outputs[name], batch.targets[name]) for name in self.tasks
@@ -90,7 +94,20 @@ class Objective(nn.Module):
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the output of each head by the name of its task."""
         with autocast(next(self.model.parameters()).device, self.precision):
-            return self.model(batch)
+            return self.read(batch)
+
+    def read(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the outputs of the model for training, with its adapters if it has any."""
+        return functional_call(self.model, adapted_weights(self.model), (batch,)) if self.adapted else self.model(batch)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Returns the tensors that a checkpoint contains, by name."""
+        return trained_part(self.model) if self.adapted else self.model.state_dict()
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Returns a context in which the matrices of the model contain its adapters, if it has any. Training must not
+        go on inside this context."""
+        return merged(self.model) if self.adapted else nullcontext()
 
     def chance(self) -> float | None:
         """Returns the loss of a uniform guess: the sum over all tasks, each times its weight. Returns None if this loss

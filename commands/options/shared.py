@@ -24,9 +24,13 @@ SEARCH_KEYS = ("beams", "length_penalty", "no_repeat")
 
 def add_checkpoint(command: argparse.ArgumentParser) -> None:
     """Adds KEY=VALUE (options that can be changed after training), --checkpoint (which weights of a run are loaded),
-    --device, --trust and --remote. Add other arguments without a flag before."""
+    --adapters, --device, --trust and --remote. Add other arguments without a flag before."""
     command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. tasks.picture.solver=heun")
     command.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
+    command.add_argument(
+        "--adapters", action="extend", type=names, metavar="RUN",
+        help="runs with training.adapters whose adapters are added to the weights: A,B, or none (default: those of RUN)",
+    )  # fmt: skip
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_trust(command)
 
@@ -60,7 +64,9 @@ def load(options: argparse.Namespace) -> Run:
     and CheckpointError if all of its checkpoints are damaged."""
     from ...experiment.run import load_run
 
-    return load_run(options.run, options.checkpoint, options.device, options.trust, options.remote, options.overrides)
+    adapters = [] if options.adapters == ["none"] else options.adapters
+    return load_run(options.run, options.checkpoint, options.device, options.trust, options.remote, options.overrides,
+                    adapters)  # fmt: skip
 
 
 def page_path(output: str | None, default: Path) -> Path:
