@@ -507,8 +507,13 @@ def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, C
     depth = config.model.options["depth"] + (encoder.depth if encoder else 0)
     vocabularies = [choppers[name].vocabulary for name, owner in config.wiring.owners.items() if name == owner]
     table_rows = sum(vocabulary.size for vocabulary in vocabularies if vocabulary is not None)
-    files = checkpoint.folder_of(folder, step) / "model.safetensors", folder / checkpoint.BASE
-    weight_bytes = sum(file.stat().st_size for file in files if os.path.isfile(file))
+    base = folder / checkpoint.BASE
+    weight_bytes = (checkpoint.folder_of(folder, step) / "model.safetensors").stat().st_size
+    if config.training.adapters and step:
+        if not os.path.isfile(base):
+            contains = "It contains the weights to which the adapters of this run are added"
+            raise RunError(f"{base} is missing. {contains}; copy complete run folders")
+        weight_bytes += base.stat().st_size
     parameters = width * (2 * width * depth + table_rows)
     if parameters > weight_bytes:
         model = f"{folder / 'config.yaml'} describes a model of at least {parameters:,} parameters"

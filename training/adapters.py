@@ -118,4 +118,3 @@ def merged_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise CheckpointError(f"the adapter {adapter} does not fit the matrix {matrix} {tuple(old.shape)}")
         plain[matrix] = torch.addmm(old, factor * scale, down)
     return plain
-

@@ -1,39 +1,32 @@
-"""A block with low-rank adapters, LoRA (Hu et al. 2021, arXiv:2106.09685), on its queries and values.
+"""A block whose attention is multiplied by a gate, a function of the token itself (Qiu et al. 2025, arXiv:2505.06708).
 
-model: {block: {use: block:LowRankBlock, rank: 4}}
-training: {train_only: [adapter]}
+model: {block: {use: block:GatedBlock, open: 0.9}}
 """
 
+import math
 from dataclasses import dataclass
 
+import torch
 from chopmix import Block, BlockOptions
-from chopmix.models.layers.linear import Linear
 from torch import nn
 
 
-class LowRank(Linear):
-    """A linear map plus a product of two small matrices, of which the second starts at zero."""
-
-    def __init__(self, width, channels, bias, rank):
-        super().__init__(width, channels, bias=bias)
-        self.adapter = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, channels, bias=False))
-        self.adapter[1].weight.role = "zero"
-        self.weight.role = self.adapter[0].weight.role = "matrix"  # initial values as without adapters
-        if bias:
-            self.bias.role = "bias"
-
-    def forward(self, x):
-        return super().forward(x) + self.adapter(x)
-
-
-class LowRankBlock(Block):
+class GatedBlock(Block):
     @dataclass(frozen=True, kw_only=True)
     class Options(BlockOptions):  # the keys of `block:`
-        rank: int = 8
+        open: float = 0.9  # the initial value of the gates, from 0 to 1
 
-        def attention(self, width, heads, dropout):
-            layer = super().attention(width, heads, dropout)
-            for name in ("query", "value"):
-                old = getattr(layer, name)
-                setattr(layer, name, LowRank(old.in_features, old.out_features, old.bias is not None, self.rank))
-            return layer
+    def __init__(self, width, *arguments, options, **others):
+        super().__init__(width, *arguments, options=options, **others)
+        self.gate = nn.Linear(width, width)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, math.log(options.open / (1 - options.open)))
+
+    def gated(self, x, context):
+        return torch.sigmoid(self.gate(x)) * self.attention(x, context)
+
+    def forward(self, x, context, source=None, source_context=None):
+        x = self.add_attention(x, self.gated, context)  # x + gated(norm(x))
+        if self.cross_attention is not None:
+            x = self.add_cross_attention(x, self.cross_attention, source_context, source)
+        return self.add_feed_forward(x, self.feed, context)
