@@ -77,7 +77,7 @@ from .run_names import folder_of_run, is_contained, name_of
 from .run_part import ROWS_AT_ONCE, Predictor, memory_split
 from .run_samples import samples_of_split, view_of
 from .settings.config import Config
-from .stored_weights import load_weights
+from .stored_weights import base_bytes, load_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -465,13 +465,12 @@ def load_run(
     Raises RunError if the folder is not a run, lacks files, an option cannot be changed, the device does not exist, or
     adapters belong to other weights; ConfigError if the configuration is damaged; CheckpointError if all checkpoints
     are damaged."""
-    others = None if adapters is None else [folder_of_run(other) for other in adapters]
-    return open_run(folder_of_run(folder), checkpoint, device, Trust.of(trust, remote), options, others)
+    return open_run(folder_of_run(folder), checkpoint, device, Trust.of(trust, remote), options, adapters)
 
 
 def open_run(
     folder: Path, which: str = "best", device: str = "auto", trust: Trust = NOTHING, options: Sequence[str] = (),
-    adapters: Sequence[Path] | None = None,
+    adapters: Sequence[str | Path] | None = None,
 ) -> Run:  # fmt: skip
     """Open a run's folder, as `load_run` does. `which` is `best` or `last`."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -507,13 +506,8 @@ def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, C
     depth = config.model.options["depth"] + (encoder.depth if encoder else 0)
     vocabularies = [choppers[name].vocabulary for name, owner in config.wiring.owners.items() if name == owner]
     table_rows = sum(vocabulary.size for vocabulary in vocabularies if vocabulary is not None)
-    base = folder / checkpoint.BASE
     weight_bytes = (checkpoint.folder_of(folder, step) / "model.safetensors").stat().st_size
-    if config.training.adapters and step:
-        if not os.path.isfile(base):
-            contains = "It contains the weights to which the adapters of this run are added"
-            raise RunError(f"{base} is missing. {contains}; copy complete run folders")
-        weight_bytes += base.stat().st_size
+    weight_bytes += base_bytes(folder) if config.training.adapters and step else 0
     parameters = width * (2 * width * depth + table_rows)
     if parameters > weight_bytes:
         model = f"{folder / 'config.yaml'} describes a model of at least {parameters:,} parameters"

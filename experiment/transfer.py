@@ -16,13 +16,13 @@ from ..models.layers.positions import Learned, LearnedGrid, interpolated
 from ..models.model import Model
 from ..tokenizers.base import Part, Role
 from ..training import checkpoints as checkpoint
-from ..training.adapters import PART, merged_weights
+from ..training.adapters import PART
 from .build import build_choppers, load_learned, save_learned
 from .run import open_part
 from .run_folder import chosen_step, read_config
 from .run_names import folder_of_run, name_of
 from .settings.config import Config
-from .stored_weights import complete_weights
+from .stored_weights import merged_run
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
@@ -65,7 +65,7 @@ def take_weights(model: Model, config: Config) -> str:
     RunError or CheckpointError if the source run has no undamaged checkpoint, or if no matrix of the cores fits."""
     source = folder_of_run(config.from_run)
     step, source_config = chosen_step(source, "best"), read_config(source, config.nested)
-    stored = merged_weights(complete_weights(source, checkpoint.read_state(source, step)))
+    stored = merged_run(source, step)
     weights = model.state_dict()
     resized = resize_positions(model, source, source_config, stored)
     extended = fit_positions(model, stored)

@@ -22,15 +22,16 @@ DATA_HELP = "a data set as in a YAML file, a folder, a manifest, shards, or text
 SEARCH_KEYS = ("beams", "length_penalty", "no_repeat")
 
 
+ADAPTERS = "runs whose adapters (training.adapters) are added to the weights: A,B, or none (default: those of RUN)"
+"""The help text of --adapters."""
+
+
 def add_checkpoint(command: argparse.ArgumentParser) -> None:
     """Adds KEY=VALUE (options that can be changed after training), --checkpoint (which weights of a run are loaded),
     --adapters, --device, --trust and --remote. Add other arguments without a flag before."""
     command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. tasks.picture.solver=heun")
     command.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
-    command.add_argument(
-        "--adapters", action="extend", type=names, metavar="RUN",
-        help="runs with training.adapters whose adapters are added to the weights: A,B, or none (default: those of RUN)",
-    )  # fmt: skip
+    command.add_argument("--adapters", action="extend", type=runs, metavar="RUN", help=ADAPTERS)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_trust(command)
 
@@ -52,6 +53,11 @@ def names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
+def runs(text: str) -> list[str]:
+    """Returns folders of runs that are separated by commas; `none` is an empty list."""
+    return [] if text == "none" else names(text)
+
+
 def trust_of(options: argparse.Namespace) -> Trust:
     """Returns the modules and hosts that the user allows with `--trust` and `--remote`."""
     from ...files.trust import Trust
@@ -64,9 +70,8 @@ def load(options: argparse.Namespace) -> Run:
     and CheckpointError if all of its checkpoints are damaged."""
     from ...experiment.run import load_run
 
-    adapters = [] if options.adapters == ["none"] else options.adapters
     return load_run(options.run, options.checkpoint, options.device, options.trust, options.remote, options.overrides,
-                    adapters)  # fmt: skip
+                    options.adapters)  # fmt: skip
 
 
 def page_path(output: str | None, default: Path) -> Path:

@@ -33,7 +33,7 @@ evaluation: {report: false}
 out: run
 """
 
-LINES = {"train": 4_865, "predict": 3_155, "generate": 2_535}
+LINES = {"train": 4_880, "predict": 3_160, "generate": 2_545}
 """The largest number of lines of the functions that a command enters, without docstrings and blank lines: two steps of
 a GPT, `predict quickstart --input operator=+`, and `generate` with this GPT."""
 
@@ -58,7 +58,7 @@ def test_files_of_a_loaded_run(tmp_path):
     (tmp_path / "a.yaml").write_text(GENERATES)
     train(load_config(tmp_path / "a.yaml", [f"out={tmp_path / 'run'}"]))
     count = len(entered(lambda: load_run(tmp_path / "run")).functions)
-    assert within(count, 40), count
+    assert within(count, 41), count
 
 
 def test_tasks_and_data_sets_are_constructed_once(tmp_path):
