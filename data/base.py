@@ -63,6 +63,9 @@ class Dataset:
     are relative to the folder of the file."""
     on_server: ClassVar[bool] = False
     """Whether a path that does not exist may be the name of a data set on a server."""
+    rule: Any = None
+    """The rule that makes training samples from the answers of the current model (`rollouts.Rule`); None: training
+    reads the samples of the data set."""
     whole_of: str = ""
     """The location of the samples, such as `photos`, if every split contains all samples (see `whole`). Empty
     otherwise."""

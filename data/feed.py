@@ -11,7 +11,7 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -36,6 +36,9 @@ SLOTS = AHEAD + LENT
 """The number of arenas of one worker and kind."""
 IN_FLIGHT = 2**30
 """The number of bytes (1 GiB) of the batches that are read ahead, at most; one batch can be larger."""
+
+TAKEN = -1
+"""The number of a message to a worker that contains a rollout instead of a request."""
 
 Plan = Callable[[Batch], Batch]
 """Adds the attention layouts to a batch, and checks it for leaks."""
@@ -154,6 +157,10 @@ class Workers(Feed):
         result = arena.read(size, self.pinned)
         worker.free(ticket.slot)
         return result
+
+    def take(self, split: str, index: int, samples: Sequence[Any]) -> None:
+        for worker in self.workers:
+            worker.send((TAKEN, index, split, samples), "a rollout")
 
     def receive(self, worker: Worker, text: str) -> None:
         """Waits for the next message of a worker."""
@@ -276,6 +283,9 @@ def serve(connection: Connection, arenas: list[Arena]) -> None:
             number, slot, name, request = connection.recv()
         except (EOFError, OSError):
             os._exit(0)
+        if number == TAKEN:
+            splits[name].samples.take(slot, request)
+            continue
         try:
             batches, events = splits[name].fetch_noted(request)
             if plan is not None:

@@ -69,6 +69,8 @@ class Loader:
         together: int = 1, feed: Feed | None = None,
     ):  # fmt: skip
         self.split, self.processes, self.seed, self.steps = split, processes, seed, steps
+        self.end = steps
+        """The step before which reading ahead ends."""
         self.rows_per_micro_batch, self.together = rows_per_micro_batch, together
         self.feed = feed or Thread({split.name: split})
         self.skipped: list[tuple[int, int]] = []
@@ -106,7 +108,7 @@ class Loader:
             error = raised
         local = counts_of([batch for batch in batches if batch.real], self.split.tasks)
         *counts, votes = self.processes.agree([*local.values(), float(stops)], error)
-        if step + 1 < self.steps:
+        if step + 1 < self.end:
             self.ahead = {step + 1: self.collector.submit(self.collect, step + 1)}
         self.waited += time.perf_counter() - started
         self.count(batch for batch in batches if batch.real)
@@ -130,6 +132,11 @@ class Loader:
         """Discards the micro-batches that were read in advance. Must be called after `skipped` is changed."""
         self.ahead = {}
         self.collector.submit(self.restart, -1).result()
+
+    def read_until(self, end: int) -> None:
+        """Discards what was read in advance. From now on, only steps before `end` are read."""
+        self.end = min(end, self.steps)
+        self.forget()
 
     def collect(self, step: int) -> list[tuple[list[Batch], list[Event], bool]]:
         """Returns (batches, notes on skipped data, `Batch.real`) of each micro-batch of this process in a step, and
@@ -157,7 +164,7 @@ class Loader:
         """Yields (step, `Batch.real`, request) for the micro-batches of this process, from the step `first` on. If the
         processes have different numbers of samples, a micro-batch can have no samples. It then contains the first
         sample of the global batch, has `real=False`, and is not counted."""
-        for step in range(first, self.steps):
+        for step in range(first, self.end):
             indices = self.split.plan(self.seed, self.batch_number(step))
             for part in self.parts(self.processes.share(indices, self.together), len(indices)):
                 yield step, bool(part), Request(indices=part or indices[:1], training=True)

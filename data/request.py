@@ -56,6 +56,10 @@ class Feed:
         """Returns the number of requests that should be submitted in addition to the one that is used next."""
         raise NotImplementedError
 
+    def take(self, split: str, index: int, samples: Sequence[Any]) -> None:
+        """Passes the samples of a rollout to copies of a split in other processes (`rollouts.RolledOut.take`). The
+        default does nothing, for feeds without processes."""
+
     def close(self) -> None:
         """Ends the threads or processes of the feed, and removes the feed from its splits."""
         raise NotImplementedError

@@ -15,6 +15,7 @@ from ..data.feed import Thread, Workers, obstacle
 from ..data.fingerprint import VERSION as FINGERPRINT_VERSION
 from ..data.loader import Loader
 from ..data.processes import Processes
+from ..data.rollouts import rolled_out
 from ..data.split import Split
 from ..files.signals import orderly_end
 from ..files.writing import write_bytes, write_json
@@ -32,6 +33,7 @@ from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective, Replica
 from ..training.optimizers import freeze, select
 from ..training.progress import Progress, RemainingTime
+from ..training.rollouts import Rollouts
 from ..training.schedules import checked
 from ..training.stop import StopRequest
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
@@ -69,6 +71,8 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
     with processes.in_turn():
         splits = {"train": open_split(config, dataset, "train", choppers, tasks, say=say)}
         splits["train"].check_training()
+        if dataset.rule:
+            splits["train"] = rolled_out(splits["train"], dataset.rule, config.training.steps)
         splits["val"] = open_split(config, dataset, "val", choppers, tasks, say=say)
     return OpenedData(dataset, choppers, tasks, splits)
 
@@ -185,9 +189,11 @@ def build_trainer(
     every = Every(config.logging.every, evaluate, config.checkpoints.every)
     log = Log(progress, processes, Costs(learner.model).flops, RemainingTime(steps, evaluate))
     say = progress.say if processes.is_first else lambda text: None
+    loader = build_loader(config, data, processes, learner.replica.objective, say)
+    evaluation, samples = build_evaluation(config, data, processes, learner.replica.objective, say), loader.split.samples
     return Trainer(
-        learner=learner, loader=build_loader(config, data, processes, learner.replica.objective, say),
-        evaluation=build_evaluation(config, data, processes, learner.replica.objective, say),
+        learner=learner, loader=loader, evaluation=evaluation,
+        rollouts=Rollouts(samples, loader, evaluation, processes, learner.seed) if data.dataset.rule else None,
         saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(),
         steps=steps, every=every, early_stop=config.training.stop,
     )  # fmt: skip

@@ -293,6 +293,8 @@ def restore_state(experiment: Experiment, step: int, state: State) -> None:
     if experiment.processes.is_first:
         trainer.loader.samples, trainer.loader.inputs = state.samples, Counter(state.inputs)
     trainer.loader.forget()
+    if trainer.rollouts:
+        trainer.rollouts.restore(step, state.rollout)
     # int() rejects longer numbers.
     bad_samples = {int(n): reason for n, reason in state.bad.items() if n.isdecimal() and len(n) < 16}
     experiment.data.splits["train"].skipped.bad.remember(bad_samples)
@@ -309,8 +311,9 @@ def roll_back(experiment: Experiment, error: NotFiniteError) -> State:
     processes.wait()
     step = newest(experiment)
     advice = "try a smaller training.learning_rate, more warmup, or precision float32"
-    if step is None or experiment.trainer.loader.skipped:
+    if step is None or experiment.trainer.loader.skipped or experiment.trainer.rollouts:
         none, again = "there is no checkpoint to go back to", "it went back once before and does not do so again"
+        again = "the samples of rollouts are not skipped" if experiment.trainer.rollouts else again
         raise RunError(f"{error} near step {failed:,}; {none if step is None else again}; {advice}")
     if processes.is_first:
         state = checkpoint.read_state(experiment.folder, step)

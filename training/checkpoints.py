@@ -79,6 +79,15 @@ class Unreported(Record):
     """The number of slots: tokens and padding."""
 
 
+class Rollout(Record):
+    """The current samples of a run with rollouts (`data/rollouts.py`)."""
+
+    index: Annotated[int, Field(ge=0)]
+    """The number of the rollout, from 0."""
+    samples: list[tuple[Annotated[int, Field(ge=0)], dict[str, str | int | FiniteFloat]]]
+    """The number of the training sample and the replaced columns of each sample."""
+
+
 class Formatted(Record):
     """The only field of `state.json` that exists in all formats."""
 
@@ -112,6 +121,7 @@ class State(Formatted):
     records: list[dict[str, int | float]] = []
     """The lines of `metrics.jsonl` that belong to this step."""
     unreported: Unreported = Unreported()
+    rollout: Rollout | None = None
     skipped: list[tuple[Step, Annotated[int, Field(ge=1)]]] = []
     """Pairs (step, count). At this step, `count` global batches were skipped, because with these batches the loss or
     the weights became infinite or NaN. From this step on, the number of the global batch is higher by `count`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ..data.processes import Processes
@@ -51,15 +52,21 @@ class Evaluations:
     def run(self, step: int, when: str = "evaluations") -> Result:
         """Runs the evaluators whose attribute `when` equals `when`, and returns their joined results. Raises
         NotFiniteError if a weight or buffer of the model is not finite."""
+        with self.evaluating(step) as trained:
+            checkpoint.check_finite({"model": self.objective.model.state_dict()})
+            chosen = [each for each in self.evaluators if each.when == when]
+            results = (result_of(evaluator, trained, self.say) for evaluator in chosen)
+            return Result.joined(map(with_lines, results) if when == "end" else results)
+
+    @contextmanager
+    def evaluating(self, step: int) -> Iterator[TrainedRun]:
+        """Returns a context in which the model does not train, and which yields it with its tasks and settings."""
         model = self.objective.model
         training = model.training
         with self.objective.evaluating(), autocast(self.processes.device, self.objective.precision):
-            checkpoint.check_finite({"model": model.state_dict()})
             model.eval()
             try:
-                trained, chosen = self.trained(step), [each for each in self.evaluators if each.when == when]
-                results = (result_of(evaluator, trained, self.say) for evaluator in chosen)
-                return Result.joined(map(with_lines, results) if when == "end" else results)
+                yield self.trained(step)
             finally:
                 model.train(training)
 

@@ -28,6 +28,7 @@ from .evaluation import Evaluations
 from .log import Log
 from .objective import Replica
 from .optimizers import Optimizer
+from .rollouts import Rollouts
 from .stop import StopRequest
 from .whole_batch import output_gradients
 
@@ -118,6 +119,8 @@ class Trainer:
     steps: int
     """The number of steps of the complete run. Early stopping sets it to the current step."""
     every: Every
+    rollouts: Rollouts | None = None
+    """What makes training samples from the answers of the model; None: training reads the samples of the data set."""
     early_stop: EarlyStop | None = None
     """When the training ends before the last step; None: never."""
     step: int = field(default=0, init=False)
@@ -168,6 +171,8 @@ class Trainer:
         raised."""
         waited = self.loader.waited
         try:
+            if self.rollouts:
+                self.rollouts.prepare(self.step)
             share = self.loader.load(self.step, stops=self.stop.signal is not None)
         except ValueError:  # bad data, and the weights have not changed yet: save the steps so far
             self.interrupt()
@@ -280,6 +285,7 @@ class Trainer:
                 "seconds": log.seconds, "best": self.best.model_dump() if self.best else None,
                 "evaluated": self.evaluated, "averaged": self.averaged, "finished": self.finished,
                 "patience": self.patience.model_dump(), "stopped_early": self.stopped_early,
+                "rollout": self.rollouts.state() if self.rollouts else None,
                 "records": log.record.lines_of(self.step), "unreported": log.unreported.model_dump(),
                 "skipped": self.loader.skipped, "samples": samples, "inputs": inputs,
                 "bad": dict(self.loader.split.skipped.everywhere(learner.processes).bad),

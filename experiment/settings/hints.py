@@ -63,7 +63,7 @@ def hint_for(word: object) -> str:
 
 PROJECTS = {
     "decision": ("episodes", "play", "record", "decision_transformer"), "in_context": ("in_context", "rules"),
-    "whisper": ("transcribe", "whisper"),
+    "preferences": ("divergence", "policy_gradient", "rewarded_arithmetic"), "whisper": ("transcribe", "whisper"),
 }  # fmt: skip
 """The names that each project provides for YAML files, command lines and published models. They are needed for the
 message that the project is not installed."""
