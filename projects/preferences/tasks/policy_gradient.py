@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,13 @@ from torch import Tensor
 
 from ....files.reading import DataError, shown
 from ....models.batch import Batch, Targets
+from ....models.generation.beam_search import Search
+from ....models.generation.sampling import Sampling
+from ....models.heads import Tied, VocabularyHead
 from ....tasks.base import Needs
+from ....tasks.judging import Judge
 from ....tasks.language_modeling import LanguageModeling, losses_of_ids
+from ....tasks.measuring.texts import TextMetric
 from ....tokenizers.base import Example
 
 
@@ -25,8 +31,15 @@ class PolicyGradient(LanguageModeling):
 
     A rule of the data set makes the answers (`data/rollouts.py`)."""
 
-    def __init__(self, *, advantage: str = "advantage", **options: Any):
-        super().__init__(**options)
+    def __init__(
+        self, *, target: str, advantage: str = "advantage", head: Callable[..., VocabularyHead] = Tied,
+        metrics: tuple[TextMetric, ...] | dict[str, Callable[[], Judge]] = (), search: Search = Search(),
+        sampling: Sampling | None = None, guidance: float = 1.0, weight: float = 1.0,
+    ):  # fmt: skip
+        super().__init__(
+            target=target, head=head, metrics=metrics, search=search, sampling=sampling, guidance=guidance,
+            weight=weight,
+        )  # fmt: skip
         self.advantage = advantage
 
     @property
