@@ -9,17 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from ....files.reading import DataError, shown
-from ....models.batch import Batch, Targets
+from ....models.batch import IGNORED, Batch, Targets
 from ....models.generation.beam_search import Search
 from ....models.generation.sampling import Sampling
 from ....models.heads import Tied, VocabularyHead
 from ....tasks.base import Needs
 from ....tasks.judging import Judge
-from ....tasks.language_modeling import LanguageModeling, losses_of_ids
+from ....tasks.language_modeling import LanguageModeling
 from ....tasks.measuring.texts import TextMetric
 from ....tokenizers.base import Example
 
@@ -56,7 +57,7 @@ class PolicyGradient(LanguageModeling):
         return batch, replace(targets, weights=torch.tensor(values)[samples])
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
-        losses = losses_of_ids(output, targets.values)
+        losses = F.cross_entropy(output.float(), targets.values, ignore_index=IGNORED, reduction="none")
         return {"loss": (losses if targets.weights is None else losses * targets.weights).sum()}
 
 
