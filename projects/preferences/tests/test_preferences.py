@@ -30,11 +30,12 @@ from ranks import train_together
 
 CONFIG = ROOT / "configs" / "preferences" / "arithmetic.yaml"
 TINY = [
-    "model.width=16", "model.depth=1", "training.steps=8", "training.samples_per_step=16", "data.dataset.every=2",
-    "data.dataset.samples=64", "training.precision=float32", "evaluation.every=4", "evaluation.generated=16",
+    "model.width=16", "model.depth=1", "training.steps=8", "training.samples_per_step=16",
+    "training.schedule=constant", "training.precision=float32", "evaluation.every=4", "evaluation.generated=16",
     "evaluation.also={}", "checkpoints.every=3", "logging.tensorboard=false", "data.workers=0",
 ]  # fmt: skip
-START = ["data.dataset=arithmetic", "data.dataset.scratchpad=false",
+OWN = "data.dataset={use: rewarded_arithmetic, every: 2, samples: 64}"
+START = ["data.dataset={use: arithmetic, scratchpad: false, samples: 64}",
          "tasks.answer={use: language_modeling, target: answer, head: unembedding, metrics: [exact_match]}"]  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def test_the_right_sum_is_rewarded():
 def test_wrong_options_are_refused(start, options, capsys):
     name = options.partition(":")[0]
     words = [f"data.dataset={{use: rewarded_arithmetic, {options}}}", f"out={start.parent / 'wrong'}"]
-    assert main(["train", str(CONFIG), *TINY[:4], "training.precision=float32", *words]) == 2
+    assert main(["train", str(CONFIG), *TINY, *words]) == 2
     assert name in capsys.readouterr().err
 
 
@@ -122,7 +123,7 @@ def test_a_run_trains_on_its_own_answers_and_shows_its_divergence(start, capsys)
     out = start.parent / "rewarded"
     divergence = f"evaluation.also={{divergence: {{use: divergence, start: {start}, samples: 20}}}}"
     words = [f"from={start}", f"out={out}", divergence]
-    assert main(["train", str(CONFIG), *TINY, *words]) == 0
+    assert main(["train", str(CONFIG), *TINY, OWN, *words]) == 0
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     values = [line["divergence"] for line in lines if "divergence" in line]
     assert len(values) == 2 and all(np.isfinite(values))
@@ -142,7 +143,7 @@ def test_the_divergence_of_a_run_from_itself_is_0(start):
 
 @pytest.mark.system
 def test_a_killed_run_resumes_bit_equal_and_two_processes_agree(start, tmp_path):
-    words = [*TINY, f"from={start}"]
+    words = [*TINY, OWN, f"from={start}"]
     assert main(["train", str(CONFIG), *words, f"out={tmp_path / 'run'}"]) == 0
     command = [sys.executable, ROOT / "train.py", CONFIG, *words, f"out={tmp_path / 'killed'}"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as killed:
@@ -160,4 +161,4 @@ def test_a_killed_run_resumes_bit_equal_and_two_processes_agree(start, tmp_path)
     assert all(torch.allclose(value, expected[name], atol=1e-3) for name, value in other.items())
     for option in ("training.precision=bfloat16", "training.adapters={rank: 2}"):
         out = f"out={tmp_path / option[9:12]}"
-        assert main(["train", str(CONFIG), *TINY[:6], *TINY[7:], f"from={start}", option, out]) == 0
+        assert main(["train", str(CONFIG), *TINY, OWN, f"from={start}", option, out]) == 0
