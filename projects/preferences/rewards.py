@@ -14,9 +14,13 @@ from ...files.reading import DataError
 
 
 class Rewarded(Rule):
-    """Draws samples, lets the model answer each of them `answers` times, and computes the reward of each answer. The
-    advantage of an answer is its reward minus the mean reward of the answers to the same sample, divided by their
-    standard deviation (GRPO, Shao et al. 2024, arXiv:2402.03300); 0 if all of them have the same reward.
+    """Draws samples, lets the model answer each of them `answers` times, and computes the reward of each answer.
+
+    With `best: false`, training reads all answers, with the column `advantage`: the reward of an answer minus the mean
+    reward of the answers to the same sample, divided by their standard deviation (GRPO, Shao et al. 2024,
+    arXiv:2402.03300); 0 if all of them have the same reward. With `best: true`, training reads only the answers whose
+    reward is the largest possible one, 1, with the advantage 1, and repeats them until a rollout is complete (expert
+    iteration: STaR, Zelikman et al. 2022, arXiv:2203.14465).
 
     `every` is the number of steps between two rollouts, `temperature` that of the sampling. A subclass implements
     `reward`; `target` is the generated input, and `inputs` are those that the model reads."""
@@ -24,8 +28,8 @@ class Rewarded(Rule):
     target: str = "answer"
     inputs: Sequence[str] = ()
 
-    def __init__(self, *, every: int, answers: int, temperature: float):
-        self.every, self.answers, self.temperature = every, answers, temperature
+    def __init__(self, *, every: int, answers: int, temperature: float, best: bool):
+        self.every, self.answers, self.temperature, self.best = every, answers, temperature, best
 
     @property
     def columns(self) -> Mapping[str, str | float]:
@@ -33,7 +37,8 @@ class Rewarded(Rule):
 
     @abstractmethod
     def reward(self, sample: Mapping[str, Any], answer: str) -> float:
-        """Returns the reward of an answer. `sample` has all columns of the data set, also the true answer."""
+        """Returns the reward of an answer, at most 1. `sample` has all columns of the data set, also the true
+        answer."""
 
     def samples(self, prompts: Samples, answers: Answers, count: int, seed: int) -> list[Rolled]:
         random = np.random.default_rng(seed)
@@ -44,23 +49,25 @@ class Rewarded(Rule):
             )
         numbers = random.integers(len(prompts), size=count // self.answers).tolist()
         rows = {number: prompts.row(number) for number in set(numbers)}
-        read = [{name: rows[number][name] for name in self.inputs} for number in numbers for _ in range(self.answers)]
-        seeds = random.integers(2**62, size=count).tolist()
-        predicted = answers(read, temperature=self.temperature, seed=seeds)
-        texts = [self.text_of(answer) for answer in predicted]
         owners = np.repeat(numbers, self.answers).tolist()
+        read = [{name: rows[number][name] for name in self.inputs} for number in owners]
+        seeds = random.integers(2**62, size=count).tolist()
+        texts = list(map(text_of, answers(read, temperature=self.temperature, seed=seeds)))
         rewards = np.array([self.reward(rows[number], text) for number, text in zip(owners, texts, strict=True)])
-        advantages = advantages_of(rewards.reshape(-1, self.answers)).ravel()
+        places, advantages = range(count), advantages_of(rewards.reshape(-1, self.answers)).ravel()
+        if self.best:
+            places, advantages = np.resize(best_places(rewards), count).tolist(), np.ones(count)
         return [
-            Rolled(number, {self.target: text, "advantage": float(advantage)})
-            for number, text, advantage in zip(owners, texts, advantages, strict=True)
+            Rolled(owners[place], {self.target: texts[place], "advantage": float(advantage)})
+            for place, advantage in zip(places, advantages, strict=True)
         ]
 
-    def text_of(self, answer: Mapping[str, Any]) -> str:
-        """Returns the text in a prediction. Raises DataError if the sample could not be read."""
-        if "error" in answer:
-            raise DataError(f"data.dataset: a sample of a rollout cannot be read: {answer['error']}")
-        return next(each["text"] for name, each in answer.items() if isinstance(each, Mapping) and "text" in each)
+
+def text_of(answer: Mapping[str, Any]) -> str:
+    """Returns the text in a prediction. Raises DataError if the sample could not be read."""
+    if "error" in answer:
+        raise DataError(f"data.dataset: a sample of a rollout cannot be read: {answer['error']}")
+    return next(each["text"] for name, each in answer.items() if isinstance(each, Mapping) and "text" in each)
 
 
 def advantages_of(rewards: np.ndarray) -> np.ndarray:
@@ -68,6 +75,18 @@ def advantages_of(rewards: np.ndarray) -> np.ndarray:
     finite makes the advantages of its sample NaN, which the trainer refuses."""
     spread = rewards.std(axis=1, keepdims=True)
     return (rewards - rewards.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
+
+
+def best_places(rewards: np.ndarray) -> np.ndarray:
+    """Returns the places of the rewards that are 1. Raises DataError if there are none, or if a reward is not
+    finite."""
+    if not np.isfinite(rewards).all():
+        raise DataError(f"data.dataset: the reward of an answer is {rewards[~np.isfinite(rewards)][0]}")
+    places = np.flatnonzero(rewards == 1)
+    if not len(places):
+        raise DataError(f"data.dataset: none of the {len(rewards)} answers of a rollout has the reward 1; train longer on "
+                        "true answers first, or make larger rollouts")  # fmt: skip
+    return places
 
 
 class RightSum(Rewarded):
