@@ -15,12 +15,9 @@ from ...files.reading import DataError
 
 class Rewarded(Rule):
     """Draws samples, lets the model answer each of them `answers` times, and computes the reward of each answer.
-
-    With `best: false`, training reads all answers, with the column `advantage`: the reward of an answer minus the mean
-    reward of the answers to the same sample, divided by their standard deviation (GRPO, Shao et al. 2024,
-    arXiv:2402.03300); 0 if all of them have the same reward. With `best: true`, training reads only the answers whose
-    reward is the largest possible one, 1, with the advantage 1, and repeats them until a rollout is complete (expert
-    iteration: STaR, Zelikman et al. 2022, arXiv:2203.14465).
+    Training reads all answers, with the column `advantage`: the reward of an answer minus the mean reward of the
+    answers to the same sample, divided by their standard deviation (GRPO, Shao et al. 2024, arXiv:2402.03300); 0 if all
+    of them have the same reward.
 
     `every` is the number of steps between two rollouts, `temperature` that of the sampling. A subclass implements
     `reward`; `target` is the generated input, and `inputs` are those that the model reads."""
@@ -28,8 +25,8 @@ class Rewarded(Rule):
     target: str = "answer"
     inputs: Sequence[str] = ()
 
-    def __init__(self, *, every: int, answers: int, temperature: float, best: bool):
-        self.every, self.answers, self.temperature, self.best = every, answers, temperature, best
+    def __init__(self, *, every: int, answers: int, temperature: float):
+        self.every, self.answers, self.temperature = every, answers, temperature
 
     @property
     def columns(self) -> Mapping[str, str | float]:
@@ -37,8 +34,7 @@ class Rewarded(Rule):
 
     @abstractmethod
     def reward(self, sample: Mapping[str, Any], answer: str) -> float:
-        """Returns the reward of an answer, at most 1. `sample` has all columns of the data set, also the true
-        answer."""
+        """Returns the reward of an answer. `sample` has all columns of the data set, also the true answer."""
 
     def samples(self, prompts: Samples, answers: Answers, count: int, seed: int) -> list[Rolled]:
         random = np.random.default_rng(seed)
@@ -54,12 +50,10 @@ class Rewarded(Rule):
         seeds = random.integers(2**62, size=count).tolist()
         texts = list(map(text_of, answers(read, temperature=self.temperature, seed=seeds)))
         rewards = np.array([self.reward(rows[number], text) for number, text in zip(owners, texts, strict=True)])
-        places, advantages = range(count), advantages_of(rewards.reshape(-1, self.answers)).ravel()
-        if self.best:
-            places, advantages = np.resize(best_places(rewards), count).tolist(), np.ones(count)
+        advantages = advantages_of(rewards.reshape(-1, self.answers)).ravel().tolist()
         return [
-            Rolled(owners[place], {self.target: texts[place], "advantage": float(advantage)})
-            for place, advantage in zip(places, advantages, strict=True)
+            Rolled(number, {self.target: text, "advantage": advantage})
+            for number, text, advantage in zip(owners, texts, advantages, strict=True)
         ]
 
 
@@ -75,18 +69,6 @@ def advantages_of(rewards: np.ndarray) -> np.ndarray:
     finite makes the advantages of its sample NaN, which the trainer refuses."""
     spread = rewards.std(axis=1, keepdims=True)
     return (rewards - rewards.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
-
-
-def best_places(rewards: np.ndarray) -> np.ndarray:
-    """Returns the places of the rewards that are 1. Raises DataError if there are none, or if a reward is not
-    finite."""
-    if not np.isfinite(rewards).all():
-        raise DataError(f"data.dataset: the reward of an answer is {rewards[~np.isfinite(rewards)][0]}")
-    places = np.flatnonzero(rewards == 1)
-    if not len(places):
-        raise DataError(f"data.dataset: none of the {len(rewards)} answers of a rollout has the reward 1; train longer on "
-                        "true answers first, or make larger rollouts")  # fmt: skip
-    return places
 
 
 class RightSum(Rewarded):

@@ -17,6 +17,7 @@ from chopmix.commands.cli import main
 from chopmix.data.rollouts import Rolled
 from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import load_run
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.models.batch import IGNORED, Targets
 from chopmix.projects.preferences.datasets.rewarded_arithmetic import RewardedArithmetic
@@ -32,7 +33,7 @@ CONFIG = ROOT / "configs" / "preferences" / "arithmetic.yaml"
 TINY = [
     "model.width=16", "model.depth=1", "training.steps=8", "training.samples_per_step=16",
     "training.schedule=constant", "training.precision=float32", "evaluation.every=4", "evaluation.generated=16",
-    "evaluation.also={}", "checkpoints.every=3", "logging.tensorboard=false", "data.workers=0",
+    "evaluation.divergence=false", "checkpoints.every=3", "logging.tensorboard=false", "data.workers=0",
 ]  # fmt: skip
 OWN = "data.dataset={use: rewarded_arithmetic, every: 2, samples: 64}"
 START = ["data.dataset={use: arithmetic, scratchpad: false, samples: 64}",
@@ -121,8 +122,7 @@ def test_wrong_options_are_refused(start, options, capsys):
 
 def test_a_run_trains_on_its_own_answers_and_shows_its_divergence(start, capsys):
     out = start.parent / "rewarded"
-    divergence = f"evaluation.also={{divergence: {{use: divergence, start: {start}, samples: 20}}}}"
-    words = [f"from={start}", f"out={out}", divergence]
+    words = [f"from={start}", f"out={out}", "evaluation.divergence={samples: 20}"]
     assert main(["train", str(CONFIG), *TINY, OWN, *words]) == 0
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     values = [line["divergence"] for line in lines if "divergence" in line]
@@ -135,6 +135,10 @@ def test_a_run_trains_on_its_own_answers_and_shows_its_divergence(start, capsys)
 
 
 def test_the_divergence_of_a_run_from_itself_is_0(start):
+    with pytest.raises(
+        RunError, match="evaluation.divergence.start: must name a run, because this run has no from=RUN"
+    ):
+        Divergence().check(load_run(start, device="cpu"), print)
     result = Divergence(start=str(start), samples=12).run(load_run(start, device="cpu"), print)
     assert result.metrics["divergence"] == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match="samples must be at least 2"):
