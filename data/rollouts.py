@@ -108,8 +108,8 @@ def rolled_out(split: Split, rule: Rule, steps: int) -> SampleSplit:
     """Returns the training split of a run of `steps` steps with the rollouts of a rule. Raises DataError if the steps
     of the split have different numbers of samples, or draw them with weights."""
     if not isinstance(split, SampleSplit) or not split.sampler.rows or split.samples.weights is not None:
-        raise DataError(f"data.dataset: {type(rule).__name__} makes rollouts, which need training.samples_per_step, and "
-                        "no data.balance")  # fmt: skip
+        needs = "training.samples_per_step, and no data.balance"
+        raise DataError(f"data.dataset: {type(rule).__name__} makes rollouts, which need {needs}")
     rows = split.sampler.rows
     samples = RolledOut(split.samples, rule, rows * rule.every, rows * steps)
     skipped = Skipped.of(split.name, samples.keys, split.skipped.bad.share, split.skipped.bad.say)

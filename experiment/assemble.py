@@ -190,10 +190,10 @@ def build_trainer(
     log = Log(progress, processes, Costs(learner.model).flops, RemainingTime(steps, evaluate))
     say = progress.say if processes.is_first else lambda text: None
     loader = build_loader(config, data, processes, learner.replica.objective, say)
-    evaluation, samples = build_evaluation(config, data, processes, learner.replica.objective, say), loader.split.samples
+    evaluation = build_evaluation(config, data, processes, learner.replica.objective, say)
     return Trainer(
         learner=learner, loader=loader, evaluation=evaluation,
-        rollouts=Rollouts(samples, loader, evaluation, processes, learner.seed) if data.dataset.rule else None,
+        rollouts=Rollouts(loader, evaluation, processes, learner.seed) if data.dataset.rule else None,
         saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(),
         steps=steps, every=every, early_stop=config.training.stop,
     )  # fmt: skip

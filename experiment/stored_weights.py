@@ -84,9 +84,9 @@ def base_bytes(folder: Path) -> int:
 def with_adapters(
     folder: Path, state: State, stored: dict[str, Tensor], others: Sequence[Path]
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Returns the weights of a run, whose checkpoint has the tensors `stored`, with the adapters of the best checkpoints
-    of `others` instead of its own; all of them are added. `others` may contain the run itself. Raises RunError if a run
-    in `others` has no adapters, or adapters of another base, or if two of them have trained the same tensor
+    """Returns the weights of a run, whose checkpoint has the tensors `stored`, with the adapters of `others` (of their
+    best checkpoints) instead of its own; all of them are added. `others` may contain the run itself. Raises RunError if
+    a run in `others` has no adapters, or adapters of another base, or if two of them have trained the same tensor
     completely."""
     weights = checkpoint.read_base(folder, state.base) if state.base else stored
     base, replaced = state.base or checkpoint.content_of(weights), dict[str, Path]()

@@ -17,12 +17,16 @@ from .evaluation import Evaluations
 class Rollouts:
     """Replaces the training samples before every step at which a rollout is due."""
 
-    samples: RolledOut
-    """The samples of the training split, which the loader reads."""
     loader: Loader
+    """The loader of the training split, whose samples are `RolledOut`."""
     evaluation: Evaluations
     processes: Processes
     seed: int
+
+    @property
+    def samples(self) -> RolledOut:
+        """The samples of the training split."""
+        return self.loader.split.samples
 
     def prepare(self, step: int) -> None:
         """Makes the samples of this step and of the following ones, if a rollout is due. Every process must call this

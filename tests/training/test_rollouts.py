@@ -1,4 +1,4 @@
-"""Rollouts: which samples training reads, that a stopped run goes on with the same ones, and which rules are refused."""
+"""Rollouts: which samples training reads, how a stopped run goes on, and which rules are refused."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ def test_a_changed_rule_is_refused(folder, capsys):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["data.dataset.fault=nan"], "Echo.samples returned nan as 'answer' of sample 0; expected: a text or a finite number"),
+    (["data.dataset.fault=nan"], "Echo.samples returned nan as 'answer' of sample 0; expected: a text or a finite "
+     "number"),
     (["data.dataset.fault=few"], "Echo.samples returned 0 samples; expected: 12 samples"),
     (["training.samples_per_step=null", "training.tokens_per_step=96"], "Echo makes rollouts, which need "
      "training.samples_per_step"),

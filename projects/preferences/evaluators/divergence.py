@@ -20,8 +20,8 @@ def loaded(folder: str) -> Run:
 class Divergence(Evaluator):
     """Estimates the Kullback-Leibler divergence KL(model || start), in nats per answer: the mean of log p(answer) of
     the model minus that of the run `start`, over answers that the model samples for `samples` samples of val. Prints it
-    with its standard error. 0 means that both have the same distribution. `start`: null means the run of `from:`. Raises
-    ValueError if `samples` is below 2."""
+    with its standard error. 0 means that both have the same distribution. `start`: null means the run of `from:`.
+    Raises ValueError if `samples` is below 2."""
 
     def __init__(self, *, start: str | None = None, samples: int = 250):
         if samples < 2:
