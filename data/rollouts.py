@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..files.reading import DataError
 from ..models.contract import ContractError, described
@@ -43,7 +43,8 @@ class Rule(ABC):
     every: int
     """The number of steps between two calls of `samples`."""
     columns: Mapping[str, str | float]
-    """The columns of each sample that `samples` returns, with the values that they have before the first call."""
+    """The columns of each sample that `samples` returns. Before the first call, those that the data set lacks have
+    these values."""
 
     @abstractmethod
     def samples(self, prompts: Samples, answers: Answers, count: int, seed: int) -> Sequence[Rolled]:
@@ -74,7 +75,7 @@ class RolledOut(ByColumn):
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         if not self.current:
-            return picked(self.prompts.row(number % len(self.prompts), names) | self.rule.columns, names)
+            return picked({**self.rule.columns, **self.prompts.row(number % len(self.prompts), names)}, names)
         rolled = self.current[number % self.per_rollout]
         return picked({**self.prompts.row(rolled.number, names), **rolled.columns}, names)
 
@@ -104,14 +105,23 @@ class Consecutive(Sampler):
         raise NotImplementedError("the samples are not drawn")
 
 
-def rolled_out(split: Split, rule: Rule, steps: int) -> SampleSplit:
-    """Returns the training split of a run of `steps` steps with the rollouts of a rule. Raises DataError if the steps
-    of the split have different numbers of samples, or draw them with weights."""
-    if not isinstance(split, SampleSplit) or not split.sampler.rows or split.samples.weights is not None:
-        needs = "training.samples_per_step, and no data.balance"
+class Length(Protocol):
+    """The settings of a training that rollouts read."""
+
+    steps: int
+    minutes: float | None
+    epochs: float | None
+
+
+def rolled_out(split: Split, rule: Rule, training: Length) -> SampleSplit:
+    """Returns the training split of a run with the rollouts of a rule. Raises DataError if the number of steps follows
+    from minutes or epochs, or if the steps have different numbers of samples, or draw them with weights."""
+    drawn = not isinstance(split, SampleSplit) or not split.sampler.rows or split.samples.weights is not None
+    if drawn or training.minutes or training.epochs:
+        needs = "training.steps and training.samples_per_step, and no data.balance"
         raise DataError(f"data.dataset: {type(rule).__name__} makes rollouts, which need {needs}")
     rows = split.sampler.rows
-    samples = RolledOut(split.samples, rule, rows * rule.every, rows * steps)
+    samples = RolledOut(split.samples, rule, rows * rule.every, rows * training.steps)
     skipped = Skipped.of(split.name, samples.keys, split.skipped.bad.share, split.skipped.bad.say)
     reader = copy(split.reader).with_bad(skipped.bad, cache=False)
     reader.samples = samples

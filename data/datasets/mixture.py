@@ -55,8 +55,12 @@ class Mixture(SampleDataset):
         return list(self.sources.values())
 
     def check(self, wiring):
-        for source in self.sources.values():
+        for name, source in self.sources.items():
             source.check(wiring)
+            if source.rule:
+                raise DataError(
+                    f"data.dataset.of.{name}: {source.name!r} makes rollouts, which a mixture does not read"
+                )
 
     def take(self, sources: dict[str, Dataset]) -> None:
         """Sets the sources, by name. The mixture then has every split that at least one source has."""

@@ -128,13 +128,17 @@ def test_a_changed_rule_is_refused(folder, capsys):
     assert done.returncode == 2 and "the data (train) changed since step 4" in done.stderr
 
 
+NEEDS = "Echo makes rollouts, which need training.steps and training.samples_per_step, and no data.balance"
+
+
 @pytest.mark.parametrize("words, message", [
     (["data.dataset.fault=nan"], "Echo.samples returned nan as 'answer' of sample 0; expected: a text or a finite "
      "number"),
     (["data.dataset.fault=few"], "Echo.samples returned 0 samples; expected: 12 samples"),
-    (["training.samples_per_step=null", "training.tokens_per_step=96"], "Echo makes rollouts, which need "
-     "training.samples_per_step"),
-    (["data.balance=answer"], "Echo makes rollouts, which need training.samples_per_step, and no data.balance"),
+    (["training.samples_per_step=null", "training.tokens_per_step=96"], NEEDS), (["data.balance=answer"], NEEDS),
+    (["training.steps=null", "training.minutes=1"], NEEDS), (["training.steps=null", "training.epochs=2"], NEEDS),
+    (["data.dataset={use: mixture, of: {own: {use: \"rules:Questions\", train: train.jsonl, val: val.jsonl}}}"],
+     "data.dataset.of.own: 'rules' makes rollouts, which a mixture does not read"),
 ])  # fmt: skip
 def test_wrong_rules_and_settings_are_refused(folder, words, message, capsys):
     assert main(["train", "x.yaml", "out=run", *words]) == 2
@@ -158,7 +162,7 @@ PROMPTS = Listed(["a", "b", "c"], [{"text": "a", "image": 1}, {"text": "b", "ima
 )  # fmt: skip
 def test_a_sample_is_that_of_its_place_in_the_rollout(numbers, index, scores):
     samples = RolledOut(PROMPTS, Fixed(), 4, 12)
-    assert samples.row(7) == {"text": "x", "image": 2, "score": 0.5}
+    assert samples.row(7) == {"text": "b", "image": 2, "score": 0.5}
     made = [Rolled(n, {"text": str(place), "score": score}) for place, (n, score) in enumerate(zip(numbers, scores))]
     samples.take(index, checked(Fixed(), made, 4, 3))
     for place, number in enumerate(numbers):
