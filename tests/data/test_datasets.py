@@ -41,6 +41,7 @@ SAMPLES = {
     "rules",
     "mixture",
     "arithmetic",
+    "rewarded_arithmetic",
     "arithmetic_speech",
     "audiovisual_digits",
     "digit_strings",

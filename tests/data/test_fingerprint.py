@@ -140,9 +140,9 @@ MAKERS = {
 }  # fmt: skip
 CLASSES = {Windows, Shards, Records, Lines, Rows, Listed, Chosen, Renamed, Hidden, MixedSamples, Equalized, Joined,
            Balanced, Channels, Visible, manifests.Rows}  # fmt: skip
-OF_FILES = {"Pairs", "IdxSamples", "Windows"}
+OF_FILES = {"Pairs", "IdxSamples", "Windows", "RolledOut"}
 """Classes that are not tested here: torchvision checks its published files, and the fingerprints of idx files and of
-tables are those of their files (test_table)."""
+tables are those of their files (test_table); rollouts: test_rollouts."""
 
 
 @pytest.mark.parametrize("kind", MAKERS)

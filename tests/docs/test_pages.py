@@ -133,6 +133,9 @@ LESS = {
         "data.dataset.samples=40",
         "evaluation.in_context=8",
     ],
+    "configs/preferences/arithmetic.yaml": [
+        *FEW, "model.width=16", "data.dataset.samples=40", "evaluation.divergence={samples: 4}",
+    ],
     "runs/decision/cartpole": ["--episodes", "1"],
     "runs/in_context/linear": ["--functions", "20"],
 }

@@ -227,7 +227,7 @@ WRONG = [
     (
         "tasks.lm.use=task",
         "tasks.lm.use: nothing is named 'task'; possible: classification, ctc, flow, forecast, language_modeling, "
-        "masked_diffusion, masked_modeling, next_item, reconstruction, regression, "
+        "masked_diffusion, masked_modeling, next_item, policy_gradient, reconstruction, regression, "
         "sequence_to_sequence",
     ),
     ("data.dataset=nowhere.at_all:Dataset", "data.dataset: cannot import 'nowhere.at_all': ModuleNotFoundError"),

@@ -44,7 +44,7 @@ Put = Callable[[Any], dict[str, Any]]
 `{"data": {"dataset": {"use": "text", "train": VALUE}}}`."""
 
 KINDS: dict[str, set[str]] = {
-    "a run's folder": {"codes.run", "encoded.run", "accepted_by.run", "transcribed_by.run", ".from"},
+    "a run's folder": {"codes.run", "encoded.run", "accepted_by.run", "transcribed_by.run", "divergence.start", ".from"},
     "a path or an address": {
         ".out", "folder.path", "minari.path", "hugging_face.path",
         *(f"{owner}.{split}" for owner in ("image_folder", "manifest", "parallel_text", "text", "webdataset",
@@ -57,6 +57,7 @@ KINDS: dict[str, set[str]] = {
         "play.environment", "play.settings", "Evaluation.also", "Logging.also", "torchvision_data.dataset",
         "mixture.of", ".inputs", ".tasks",
         "language_modeling.metrics", "masked_diffusion.metrics", "sequence_to_sequence.metrics", "flow.metrics",
+        "policy_gradient.metrics",
     },
     "a name": {
         "codes.input", "encoded.input", "noted_text.encoding", "text.encoding", "sensor.channels", "sensor.categories",
@@ -71,6 +72,7 @@ KINDS: dict[str, set[str]] = {
         "hugging_face.train", "hugging_face.val", "hugging_face.test", "manifest.columns", "manifest.files",
         "manifest.key", "speech_commands.words", "text.field", "webdataset.columns", "mixture.share", "mixture.columns",
         "Data.columns",         "Training.input_dropout", "Training.freeze", "Training.train_only", "Checkpoints.best",
+        "Adapters.on", "policy_gradient.target", "policy_gradient.advantage",
         "wandb.project", "wandb.name", "wandb.entity",
         "TableLabel.column", "TableStream.columns", "TableStream.every", "TableStream.horizon", "temperatures.window",
         "temperatures.horizon", "forecast.target", "forecast.input", "forecast.channels", "table.time", "table.window",

@@ -96,7 +96,7 @@ def test_a_role_decides_the_initial_values_and_the_group_of_the_optimizer(role):
     expected = {"embedding": 1.0, "matrix": 0.25, "input": 0.25, "head": 0.001}.get(role, 0.0)
     values = model.heads["lm"].matrix.detach()
     assert float(values.std()) == pytest.approx(expected, rel=0.15)
-    assert float(values.mean()) == pytest.approx({"gain": 1.0, "scale": 3.0}.get(role, 0.0), abs=0.2)
+    assert float(values.mean()) == pytest.approx({"gain": 1.0, "scale": 3.0, "adapter": 3.0}.get(role, 0.0), abs=0.2)
     groups = {"embedding": "embeddings", "matrix": "matrices", "projection": "matrices", "head": "heads"}
     (group,) = [g for g in Muon(model, 0.02).groups() if any(p is model.heads["lm"].matrix for p in g["params"])]
     assert group["name"] == groups.get(role, "others")

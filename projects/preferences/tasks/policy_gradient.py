@@ -27,8 +27,9 @@ from ....tokenizers.base import Example
 
 class PolicyGradient(LanguageModeling):
     """Raises the probability of answers with a positive advantage and lowers that of answers with a negative one: the
-    loss of a token is its cross-entropy times the number in the column `advantage` of its sample (a sample without a
-    number: times 1, as in validation). The other options are those of `language_modeling`.
+    loss of a token is its cross-entropy times the advantage of its sample (a sample without a number: times 1, as in
+    validation). `advantage`: the data column with these numbers. The other options are those of `language_modeling`:
+    `target`, `head`, `metrics`, `search`, `sampling` and `guidance`.
 
     A rule of the data set makes the answers (`data/rollouts.py`)."""
 
