@@ -44,7 +44,9 @@ Put = Callable[[Any], dict[str, Any]]
 `{"data": {"dataset": {"use": "text", "train": VALUE}}}`."""
 
 KINDS: dict[str, set[str]] = {
-    "a run's folder": {"codes.run", "encoded.run", "accepted_by.run", "transcribed_by.run", "divergence.start", ".from"},
+    "a run's folder": {
+        "codes.run", "encoded.run", "accepted_by.run", "transcribed_by.run", "divergence.start", ".from",
+    },
     "a path or an address": {
         ".out", "folder.path", "minari.path", "hugging_face.path",
         *(f"{owner}.{split}" for owner in ("image_folder", "manifest", "parallel_text", "text", "webdataset",
