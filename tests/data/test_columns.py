@@ -308,7 +308,7 @@ def test_generated_data_sets_have_labels_or_texts(root):
         _, samples = opened(name, root)
         if isinstance(samples, Made):
             has_plain_column[name] = any(type(value) in TEXTS for value in samples[0].values())
-    assert {name for name, has in has_plain_column.items() if not has} == {"in_context"} and len(has_plain_column) == 11
+    assert {name for name, has in has_plain_column.items() if not has} == {"in_context"} and len(has_plain_column) == 12
 
 
 def test_a_vocabulary_is_fitted_without_a_tone_and_without_a_picture(monkeypatch):

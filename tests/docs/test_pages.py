@@ -134,7 +134,10 @@ LESS = {
         "evaluation.in_context=8",
     ],
     "configs/preferences/arithmetic.yaml": [
-        *FEW, "model.width=16", "data.dataset.samples=40", "evaluation.divergence={samples: 4}",
+        *FEW,
+        "model.width=16",
+        "data.dataset.samples=40",
+        "evaluation.divergence={samples: 4}",
     ],
     "runs/decision/cartpole": ["--episodes", "1"],
     "runs/in_context/linear": ["--functions", "20"],
