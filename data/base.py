@@ -1,9 +1,8 @@
-"""The base class of all data sets, and functions that select the split of a sample by the hash of its key. Each file in
-`data/datasets/` contains one data set; a YAML refers to it by the name of the file."""
+"""The base class of all data sets. Each file in `data/datasets/` contains one data set; a YAML refers to it by the name
+of the file."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from ..files.reading import DataError
 from ..models.contract import Problems
 from ..tasks.base import Wiring
 from ..tokenizers.encoding.base import well_formed
+from .rules import Rule
 
 
 def data_root() -> Path:
@@ -63,9 +63,9 @@ class Dataset:
     are relative to the folder of the file."""
     on_server: ClassVar[bool] = False
     """Whether a path that does not exist may be the name of a data set on a server."""
-    rule: Any = None
-    """The rule that makes training samples from the answers of the current model (`rollouts.Rule`); None: training
-    reads the samples of the data set."""
+    rule: Rule | None = None
+    """The rule that makes training samples from the answers of the current model; None: training reads the samples of
+    the data set."""
     whole_of: str = ""
     """The location of the samples, such as `photos`, if every split contains all samples (see `whole`). Empty
     otherwise."""
@@ -197,29 +197,3 @@ def text_of(document: Document) -> str:
         return well_formed(document.text)
     except ValueError as error:
         raise DataError(f"document {document.key!r}: {error}") from None
-
-
-def share_by_hash(key: str) -> float:
-    """Returns a number in [0, 1) that depends only on the key: the first 8 bytes of its SHA-256, divided by 2**64."""
-    return int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:8], "big") / 2**64
-
-
-def chosen_for_val(keys: Iterable[str]) -> str | None:
-    """Returns the key that must be moved to `val`: the key with the lowest hash, if `split_by_hash` assigns none of the
-    keys to `val`. Returns None if `val` already has a key, or if there are no keys."""
-    lowest = None
-    for key in keys:
-        if split_by_hash(key) == "val":
-            return None
-        lowest = key if lowest is None else min(lowest, key, key=share_by_hash)
-    return lowest
-
-
-VAL_SHARE = 0.1
-"""The share of the samples that are used for validation if there is no separate validation split."""
-
-
-def split_by_hash(key: str, val_share: float = VAL_SHARE) -> str:
-    """Returns `val` for about the share `val_share` of all keys, otherwise `train`. The split of a key does not depend
-    on other keys."""
-    return "val" if share_by_hash(key) < val_share else "train"

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..files.reading import DataError, shown
 from ..files.records import as_numbers, as_text
-from .base import share_by_hash
 from .fingerprint import Fingerprint
+from .key_hashes import share_by_hash
 from .sample_keys import shares_of
 from .samples import Changed, Columns, Samples
 

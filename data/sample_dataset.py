@@ -13,7 +13,8 @@ import numpy as np
 
 from ..files.reading import DataError
 from ..models.contract import ContractError, described
-from .base import VAL_SHARE, Dataset, check_locations, undivided
+from .base import Dataset, check_locations, undivided
+from .key_hashes import VAL_SHARE
 from .sample_keys import shares_of
 from .samples import Channels, Joined, Samples
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import share_by_hash
+from .key_hashes import share_by_hash
 
 
 def shares_of(keys: Sequence[str]) -> np.ndarray:

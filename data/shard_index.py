@@ -23,8 +23,9 @@ from ..files.reading import LARGE, PACKED, DataError, regular, shown, utf8
 from ..files.records import Record, parse_json, read_record
 from ..files.trust import is_remote
 from ..files.writing import make_folder, sweep, write_text
-from .base import cache_folder, share_by_hash
+from .base import cache_folder
 from .fingerprint import Fingerprint, file_fingerprint
+from .key_hashes import share_by_hash
 from .prepared import Arrays, Columnwise, prepared
 from .sample_keys import Keys
 from .tar_files import DAMAGED, members, open_file, unpacked, version

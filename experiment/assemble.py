@@ -72,7 +72,8 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
         splits = {"train": open_split(config, dataset, "train", choppers, tasks, say=say)}
         splits["train"].check_training()
         if dataset.rule:
-            splits["train"] = rolled_out(splits["train"], dataset.rule, config.training)
+            steps = None if config.training.minutes or config.training.epochs else config.training.steps
+            splits["train"] = rolled_out(splits["train"], dataset.rule, steps)
         splits["val"] = open_split(config, dataset, "val", choppers, tasks, say=say)
     return OpenedData(dataset, choppers, tasks, splits)
 

@@ -60,7 +60,8 @@ def adapted_weights(
     """Returns the weights for `model` from the tensors of a checkpoint. They have adapters if the model has some. Other
     models get the sums of weights and adapters."""
     if adapters is not None:
-        return with_adapters(folder, state, stored, [folder_of_run(other) for other in adapters])
+        others = [adapters] if isinstance(adapters, str | Path) else adapters
+        return with_adapters(folder, state, stored, [folder_of_run(other) for other in others])
     weights = checkpoint.read_base(folder, state.base) | stored
     return weights if any(PART in name for name in model.state_dict()) else merged_weights(weights)
 

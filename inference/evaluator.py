@@ -93,6 +93,10 @@ class TrainedRun(TrainedModel, ABC):
     def as_split(self, samples: Any, for_prediction: bool = True) -> SampleSplit:
         """Returns samples in memory as a split, chopped as for prediction or as for training."""
 
+    @abstractmethod
+    def predict(self, samples: Any, *, say: Say = ..., **how: Any) -> Any:
+        """Returns the predictions for samples in memory (see `Run.predict`)."""
+
     def never_missing(self, names: Collection[str]) -> list[str]:
         """Returns those of the inputs `names` that every training sample had, in the order of the model."""
         counts, samples = self.training_inputs, self.training_samples

@@ -120,7 +120,8 @@ class Trainer:
     """The number of steps of the complete run. Early stopping sets it to the current step."""
     every: Every
     rollouts: Rollouts | None = None
-    """What makes training samples from the answers of the model; None: training reads the samples of the data set."""
+    """The object that makes training samples from the answers of the model; None: training reads the samples of the
+    data set."""
     early_stop: EarlyStop | None = None
     """When the training ends before the last step; None: never."""
     step: int = field(default=0, init=False)

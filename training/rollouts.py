@@ -1,14 +1,17 @@
-"""Rollouts during training (`data/rollouts.py`): when they are made, and how every process and worker gets them."""
+"""Rollouts during training (`data/rules.py`): when they are made, and how every process and worker receives them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..data.loader import Loader
 from ..data.processes import Processes, seed_of
-from ..data.rollouts import Rolled, RolledOut, checked
+from ..data.rollouts import RolledOut
+from ..data.rules import Rolled, checked
+from ..data.skipped import silent
 from .checkpoints import CheckpointError, Rollout
 from .evaluation import Evaluations
 
@@ -43,9 +46,11 @@ class Rollouts:
             count, prompts = self.samples.per_rollout, self.samples.prompts
             try:
                 with self.evaluation.evaluating(step) as trained:
-                    samples = rule.samples(prompts, Answering(trained), count, seed_of(self.seed, step, 5))
+                    samples = rule.samples(
+                        prompts, partial(trained.predict, say=silent), count, seed_of(self.seed, step, 5)
+                    )
                 made = checked(rule, samples, count, len(prompts))
-            except (ValueError, OSError, RuntimeError) as raised:
+            except Exception as raised:  # a rule is code of a user; all processes must end
                 error = raised
         self.processes.agree([], error)
         return made
@@ -70,13 +75,3 @@ class Rollouts:
             raise CheckpointError(f"the rollout in the checkpoint of step {step} does not belong to this step")
         rolled = [Rolled(*sample) for sample in stored.samples]
         self.take(stored.index, checked(self.samples.rule, rolled, self.samples.per_rollout, number))
-
-
-@dataclass(frozen=True)
-class Answering:
-    """The function `answers` that a rule receives: the predictions of a model, as `Run.predict` returns them."""
-
-    trained: Any
-
-    def __call__(self, samples: Sequence[Mapping[str, Any]], **how: Any) -> list[dict[str, Any]]:
-        return self.trained.predict(samples, say=lambda text: None, **how)

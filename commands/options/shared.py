@@ -54,7 +54,7 @@ def names(text: str) -> list[str]:
 
 
 def runs(text: str) -> list[str]:
-    """Returns folders of runs that are separated by commas; `none` is an empty list."""
+    """Returns the folders in a list such as `runs/law,runs/code`. The word `none` gives an empty list."""
     return [] if text == "none" else names(text)
 
 

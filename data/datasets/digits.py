@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...files.reading import DataError, read_bytes
-from ..base import share_by_hash
+from ..key_hashes import share_by_hash
 from ..sample_dataset import SampleDataset
 from ..samples import Listed, Samples
 

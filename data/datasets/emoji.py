@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...files.reading import DataError, read_bytes
-from ..base import data_root, share_by_hash
+from ..base import data_root
+from ..key_hashes import share_by_hash
 from ..sample_dataset import SampleDataset
 from ..samples import Listed, Samples
 

@@ -58,9 +58,7 @@ class Mixture(SampleDataset):
         for name, source in self.sources.items():
             source.check(wiring)
             if source.rule:
-                raise DataError(
-                    f"data.dataset.of.{name}: {source.name!r} makes rollouts, which a mixture does not read"
-                )
+                raise DataError(f"data.dataset.of.{name}: {source.name!r} makes rollouts, so it cannot be in a mixture")
 
     def take(self, sources: dict[str, Dataset]) -> None:
         """Sets the sources, by name. The mixture then has every split that at least one source has."""

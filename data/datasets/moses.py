@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from ...files.reading import DataError, read_lines, text_lines
-from ..base import Dataset, Document, data_root, share_by_hash
+from ..base import Dataset, Document, data_root
 from ..fingerprint import hash_files
+from ..key_hashes import share_by_hash
 
 VAL = 0.01
 """The share of the molecules in the training file that are used for validation (selected by the hash of the SMILES)."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ...files.reading import DataError
-from ..base import Dataset, Document, split_by_hash
+from ..base import Dataset, Document
+from ..key_hashes import split_by_hash
 
 REPOSITORY = "Skylion007/openwebtext"
 VAL_SHARE = 0.0005

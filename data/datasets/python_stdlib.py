@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ...files.reading import DataError
-from ..base import Dataset, Document, share_by_hash
+from ..base import Dataset, Document
+from ..key_hashes import share_by_hash
 
 SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 """The names of folders that are skipped at any depth: folders of tests, and folders that do not belong to the standard

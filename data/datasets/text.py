@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ...files.reading import DataError, as_text, matching, read_lines, read_packed_text
 from ...files.records import parse_json
-from ..base import Dataset, Document, check_locations, chosen_for_val, split_by_hash, undivided
+from ..base import Dataset, Document, check_locations, undivided
 from ..fingerprint import hash_files
+from ..key_hashes import chosen_for_val, split_by_hash
 
 
 class Text(Dataset):

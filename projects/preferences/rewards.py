@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.rollouts import Answers, Rolled, Rule
+from ...data.rules import Answers, Rolled, Rule
 from ...data.samples import Samples
 from ...files.reading import DataError
 
@@ -46,7 +46,7 @@ class Rewarded(Rule):
         numbers = random.integers(len(prompts), size=count // self.answers).tolist()
         rows = {number: prompts.row(number) for number in set(numbers)}
         owners = np.repeat(numbers, self.answers).tolist()
-        read = [{name: rows[number][name] for name in self.inputs} for number in owners]
+        read = [{name: rows[number][name] for name in self.inputs if name in rows[number]} for number in owners]
         seeds = random.integers(2**62, size=count).tolist()
         texts = list(map(text_of, answers(read, temperature=self.temperature, seed=seeds)))
         rewards = np.array([self.reward(rows[number], text) for number, text in zip(owners, texts, strict=True)])

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import soundfile
 from chopmix.data import fingerprint as fingerprint_module
-from chopmix.data.base import Dataset, Document, cache_folder, data_root, share_by_hash, split_by_hash
+from chopmix.data.base import Dataset, Document, cache_folder, data_root
 from chopmix.data.datasets import tiny_shakespeare
 from chopmix.data.datasets.text import Text
 from chopmix.data.fingerprint import hash_files
+from chopmix.data.key_hashes import share_by_hash, split_by_hash
 from chopmix.data.mixture import Equalized
 from chopmix.data.sample_dataset import share
 from chopmix.data.samples import Listed

@@ -13,7 +13,8 @@ import pytest
 import torch
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.data.rollouts import Rolled, RolledOut, Rule, checked
+from chopmix.data.rollouts import RolledOut
+from chopmix.data.rules import Rolled, Rule, checked
 from chopmix.data.samples import Listed
 from chopmix.experiment.run import load_run
 from chopmix.models.contract import ContractError
@@ -26,7 +27,7 @@ import math
 from pathlib import Path
 
 from chopmix.data.datasets.manifest import Manifest
-from chopmix.data.rollouts import Rolled, Rule
+from chopmix.data.rules import Rolled, Rule
 
 
 class Echo(Rule):
@@ -138,7 +139,7 @@ NEEDS = "Echo makes rollouts, which need training.steps and training.samples_per
     (["training.samples_per_step=null", "training.tokens_per_step=96"], NEEDS), (["data.balance=answer"], NEEDS),
     (["training.steps=null", "training.minutes=1"], NEEDS), (["training.steps=null", "training.epochs=2"], NEEDS),
     (["data.dataset={use: mixture, of: {own: {use: \"rules:Questions\", train: train.jsonl, val: val.jsonl}}}"],
-     "data.dataset.of.own: 'rules' makes rollouts, which a mixture does not read"),
+     "data.dataset.of.own: 'rules' makes rollouts, so it cannot be in a mixture"),
 ])  # fmt: skip
 def test_wrong_rules_and_settings_are_refused(folder, words, message, capsys):
     assert main(["train", "x.yaml", "out=run", *words]) == 2

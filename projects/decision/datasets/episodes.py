@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ....data.base import chosen_for_val, split_by_hash
 from ....data.fingerprint import Fingerprint
+from ....data.key_hashes import chosen_for_val, split_by_hash
 from ....data.sample_dataset import SampleDataset
 from ....data.samples import ByColumn, Columns, picked
 from ....files.reading import DataError

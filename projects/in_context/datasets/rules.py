@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ....data.base import share_by_hash
 from ....data.generated import Made, MadeDataset
+from ....data.key_hashes import share_by_hash
 
 LENGTH = 3
 """The number of letters of a word. All letters of a word are different."""

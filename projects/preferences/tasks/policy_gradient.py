@@ -31,7 +31,7 @@ class PolicyGradient(LanguageModeling):
     validation). `advantage`: the data column with these numbers. The other options are those of `language_modeling`:
     `target`, `head`, `metrics`, `search`, `sampling` and `guidance`.
 
-    A rule of the data set makes the answers (`data/rollouts.py`)."""
+    A rule of the data set makes the answers (`data/rules.py`)."""
 
     def __init__(
         self, *, target: str, advantage: str = "advantage", head: Callable[..., VocabularyHead] = Tied,

@@ -14,7 +14,7 @@ import pytest
 import torch
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.data.rollouts import Rolled
+from chopmix.data.rules import Rolled
 from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import load_run
 from chopmix.files.errors import RunError
