@@ -17,8 +17,8 @@ from .fingerprint import Fingerprint
 from .samples import Samples
 
 Answers = Callable[..., Sequence[Mapping[str, Any]]]
-"""Returns the predictions of the current model for samples, as `Run.predict` does, with its options:
-`answers(samples, temperature=1.0, seed=[7, 8])`."""
+"""Returns the predictions of the current model for samples of the data set, as `Run.predict` does, with its options:
+`answers(samples, temperature=1.0, seed=[7, 8])`. Columns that the model does not read are ignored."""
 
 
 class Rolled(NamedTuple):

@@ -11,9 +11,18 @@ from ..data.loader import Loader
 from ..data.processes import Processes, seed_of
 from ..data.rollouts import RolledOut
 from ..data.rules import Rolled, checked
+from ..data.samples import Columns
 from ..data.skipped import silent
+from ..inference.evaluator import TrainedRun
 from .checkpoints import CheckpointError, Rollout
 from .evaluation import Evaluations
+
+
+def answers(trained: TrainedRun, samples: Sequence[Columns], **options: Any) -> list[dict[str, Any]]:
+    """Returns the predictions for samples of the data set: each input reads its column, and other columns are ignored."""
+    inputs = trained.wiring.columns.items()
+    rows = [{name: sample[column] for name, column in inputs if column in sample} for sample in samples]
+    return trained.predict(rows, say=silent, **options)
 
 
 @dataclass
@@ -46,9 +55,7 @@ class Rollouts:
             count, prompts = self.samples.per_rollout, self.samples.prompts
             try:
                 with self.evaluation.evaluating(step) as trained:
-                    samples = rule.samples(
-                        prompts, partial(trained.predict, say=silent), count, seed_of(self.seed, step, 5)
-                    )
+                    samples = rule.samples(prompts, partial(answers, trained), count, seed_of(self.seed, step, 5))
                 made = checked(rule, samples, count, len(prompts))
             except Exception as raised:  # a rule is code of a user; all processes must end
                 error = raised

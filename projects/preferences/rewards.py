@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,9 @@ class Rewarded(Rule):
     of them have the same reward.
 
     `every` is the number of steps between two rollouts, `temperature` that of the sampling. A subclass implements
-    `reward`; `target` is the generated input, and `inputs` are those that the model reads."""
+    `reward`; `target` is the column of the generated input. The model reads all other columns of its inputs."""
 
     target: str = "answer"
-    inputs: Sequence[str] = ()
 
     def __init__(self, *, every: int, answers: int, temperature: float):
         self.every, self.answers, self.temperature = every, answers, temperature
@@ -46,7 +45,7 @@ class Rewarded(Rule):
         numbers = random.integers(len(prompts), size=count // self.answers).tolist()
         rows = {number: prompts.row(number) for number in set(numbers)}
         owners = np.repeat(numbers, self.answers).tolist()
-        read = [{name: rows[number][name] for name in self.inputs if name in rows[number]} for number in owners]
+        read = [{name: value for name, value in rows[number].items() if name != self.target} for number in owners]
         seeds = random.integers(2**62, size=count).tolist()
         texts = list(map(text_of, answers(read, temperature=self.temperature, seed=seeds)))
         rewards = np.array([self.reward(rows[number], text) for number, text in zip(owners, texts, strict=True)])
@@ -73,8 +72,6 @@ def advantages_of(rewards: np.ndarray) -> np.ndarray:
 
 class RightSum(Rewarded):
     """The reward is 1 if the answer is the true one, otherwise 0."""
-
-    inputs = ("image", "operator", "sound")
 
     def reward(self, sample: Mapping[str, Any], answer: str) -> float:
         return float(answer == sample["answer"])

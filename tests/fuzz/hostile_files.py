@@ -73,7 +73,8 @@ LINES: dict[tuple[str, str], Lines] = {
                           ("predict", "run", "--data", "{data}", "--output", "output/x.csv")),
     ("forecast", "run"): (("forecast", "run"),),
     ("forecast", "data"): (("forecast", "run", "--data", "{data}", "--output", "output/x.csv"),),
-    ("evaluate", "run"): (("evaluate", "run"), ("evaluate", "run", "--subsets"), ("evaluate", "run", "--report")),
+    ("evaluate", "run"): (("evaluate", "run"), ("evaluate", "run", "--subsets"), ("evaluate", "run", "--report"),
+                          ("evaluate", "run", "--adapters", "run")),
     ("evaluate", "data"): (("evaluate", "run", "--data", "{data}", "--report", "output/report"),),
     ("play", "run"): (("play", "run", "--episodes", "1"),),
     ("record", "run"): (

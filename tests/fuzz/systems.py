@@ -1,6 +1,7 @@
 """Configurations of larger systems, the data that they read, and the commands that are called with their runs.
 
-The systems act in an environment, plan, learn in context, refine drafts, read codes and mix data sets."""
+The systems act in an environment, plan, learn in context, refine drafts, flow, read codes, train adapters, read their
+own answers and mix data sets."""
 
 from __future__ import annotations
 
@@ -35,6 +36,10 @@ def sensor(channels: int = 1, **more: Any) -> dict:
 DOOR = {"agent": 26, "thing": 26, "kind": 3, "action": 4, "reward": 2, "return": 2}
 """The observations and actions in KeyToDoor, in their order within a step, and the number of values of each."""
 NEXT = {"agent": "reward", "thing": "agent", "kind": "thing", "action": "kind", "reward": "action", "return": "reward"}
+
+JUDGED = scene(
+    {"image": {**IMAGE, "position": None}}, {"kind": {"use": "classification", "target": "label"}}, READING, SHORT
+)
 
 SYSTEMS: dict[str, dict] = {
     "acts": in_time(
@@ -75,6 +80,19 @@ SYSTEMS: dict[str, dict] = {
         {"word": {"use": "sequence_to_sequence", "target": "note"}},
         {**OVER_ALL, "encoder": {"depth": 1, "context": 24}}, SHORT,
     ),
+    "flow": scene(
+        {"note": TEXT, "image": IMAGE},
+        {"picture": {"use": "flow", "target": "image", "refining": {"steps": 2}, "metrics": {"accepted": JUDGE}}},
+        READING, {**SHORT, "input_dropout": {"note": 0.2}},
+    ) | {"evaluation": {"generated": 2}},
+    "adapted": JUDGED | {"from": "../data/judge"} | {
+        "training": JUDGED["training"] | {"adapters": {"rank": 2, "matrices": ["query", "value"]}},
+    },
+    "rewarded": scene(
+        {"image": {**IMAGE, "channels": 1}, "operator": {**TEXT, "position": None}, "answer": TEXT},
+        {"answer": {"use": "policy_gradient", "target": "answer"}},
+        {**OVER_ALL, "context": 48}, SHORT, {"use": "rewarded_arithmetic", "samples": 64, "answers": 2},
+    ) | {"evaluation": {"generated": 2, "sample_tokens": 0}},
     "notes": scene(
         {"label": TEXT, "note": {"use": "noted_text", "encoding": "bytes", "notes": ["<", ">"], "position": None}},
         {"answer": {"use": "language_modeling", "target": "note", "metrics": ["exact_match"]}},
@@ -117,6 +135,15 @@ USES: dict[str, list[tuple[str, ...]]] = {
         ("generate", "run", "--input", "note=chop", "--output", "x.png"), ("evaluate", "run"), ("inspect", "run"),
         ("train", "run", "training.steps=3"),
     ],
+    "flow": [
+        ("generate", "run", "--input", "note=chop", "--output", "x.png", "--steps", "3"), ("evaluate", "run"),
+        ("inspect", "run"), ("train", "run", "training.steps=3"),
+    ],
+    "adapted": [
+        ("predict", "run", *PICTURE), ("evaluate", "run", "--adapters", "none"), ("train", "run", "training.steps=3"),
+        ("evaluate", "../data/judge", "--adapters", "run"), ("export", "run", "published"),
+    ],
+    "rewarded": [("evaluate", "run"), ("generate", "run", "--max-tokens", "3"), ("train", "run", "training.steps=3")],
     "encoded": [("predict", "run", *PICTURE), ("evaluate", "run"), ("embed", "run", *PICTURE, "--output", "v.npy")],
     "notes": [("generate", "run", "--max-tokens", "3"), ("evaluate", "run")],
     "score": [
@@ -156,10 +183,7 @@ def write_parts(data: Path) -> None:
         {"codes": {"use": "reconstruction", "target": "image", "levels": [4, 4], "depth": 1, "heads": 2}},
         READING, SHORT,
     )  # fmt: skip
-    judge = scene(
-        {"image": {**IMAGE, "position": None}}, {"kind": {"use": "classification", "target": "label"}}, READING, SHORT
-    )
-    for name, tree in (("coder", coder), ("judge", judge)):
+    for name, tree in (("coder", coder), ("judge", JUDGED)):
         Path(f"{name}.yaml").write_text(dumped({**tree, **SAVED, "out": str(data / name)}))
         command("train", f"{name}.yaml")
 

@@ -154,6 +154,7 @@ POLICIES = texts | st.sampled_from(("script", "bot", "random", "run", "json:load
 DATASETS = st.sampled_from((
     "{use: mixture, of: {a: {use: manifest, train: ../data/val.jsonl, columns: [image, label, note]}}, share: {a: 1}}",
     "{use: episodes, of: {use: folder, path: ../data/recorded}, window: 3}", "{use: in_context, dimension: 2}",
+    "{use: rewarded_arithmetic, samples: 8}",
     "{use: rules}", "{use: recall}", "{use: vehicle}", "{use: webdataset, train: x.tar, columns: {image: png}}",
     "{use: hugging_face, path: ../data/val.jsonl}", "{use: parallel_text, train: {a: ../data/train.txt}}",
     "{use: image_folder, train: ../data}", "{use: minari, path: ../data}", "{use: emoji, skin_tones: false}",
@@ -167,7 +168,8 @@ SYSTEM_OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     },
     "evaluate": {
         **OPTIONS["evaluate"], "--guidance": numbers, "--temperature": numbers, "--steps": few, "--drafts": few,
-        "--inputs": READ, "--data": DATASETS | changed_text(["{use: episodes, of: {use: folder, path: ../data/door}}"]),
+        "--inputs": READ, "--adapters": texts | st.sampled_from(("none", "run", "../data/judge", "run,run", ",", "run,none")),
+        "--data": DATASETS | changed_text(["{use: episodes, of: {use: folder, path: ../data/door}}"]),
     },
     "play": {**OPTIONS["play"], "--plan": PLANS, "--environment": WORLDS, "--against": texts | st.just("run"),
              "--record": st.sampled_from(("x.gif", "x.png", "a/b.gif", "run"))},
@@ -177,8 +179,8 @@ SYSTEM_OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "train": {**OPTIONS["train"]},
 }  # fmt: skip
 LIKELY = {
-    "generate": ("refines", "codes", "notes", "score", "encoded"), "play": ("acts", "plans"), "record": ("acts",),
-    "in_context": ("in_context",), "predict": ("encoded", "mixture", "acts", "refines"),
+    "generate": ("refines", "codes", "notes", "score", "encoded", "flow", "rewarded"), "play": ("acts", "plans"), "record": ("acts",),
+    "in_context": ("in_context",), "predict": ("encoded", "mixture", "acts", "refines", "adapted"),
 }  # fmt: skip
 NEEDED = {
     "generate": (("--max-tokens", "3"),), "play": (("--episodes", "1"),), "in_context": (("--functions", "4"),),

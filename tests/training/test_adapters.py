@@ -95,11 +95,13 @@ def started(folder, *options):
 @settings(max_examples=8, deadline=None)
 @given(
     rank=st.integers(1, 40), scale=st.sampled_from([0.5, 2, 100]), seed=st.integers(0, 9),
-    on=st.lists(st.sampled_from(["query", "key", "value", "out", "feed_forward", "embedding", "blocks.1", "cores"]),
+    matrices=st.lists(st.sampled_from(["query", "key", "value", "out", "feed_forward", "embedding", "blocks.1", "cores"]),
                 min_size=1, unique=True),
 )  # fmt: skip
-def test_training_evaluation_and_loaded_weights_compute_the_same(folder, rank, scale, seed, on):
-    experiment = started(folder, f"training.adapters={{rank: {rank}, scale: {scale}, on: [{', '.join(on)}]}}")
+def test_training_evaluation_and_loaded_weights_compute_the_same(folder, rank, scale, seed, matrices):
+    experiment = started(
+        folder, f"training.adapters={{rank: {rank}, scale: {scale}, matrices: [{', '.join(matrices)}]}}"
+    )
     objective, model = experiment.trainer.learner.replica.objective, experiment.model
     batch = objective.ready(experiment.trainer.loader.load(0).micro_batches[0], torch.device("cpu"))
     start = objective.outputs(batch)["lm"]
@@ -120,7 +122,7 @@ def test_training_evaluation_and_loaded_weights_compute_the_same(folder, rank, s
     assert equal(base, model.state_dict())
     assert set(adapted_weights(model)) == {
         name for name, value in loaded.named_parameters()
-        if value.dim() == 2 and any(f".{part}." in f".{name}" for part in on)
+        if value.dim() == 2 and any(f".{part}." in f".{name}" for part in matrices)
     }  # fmt: skip
     experiment.trainer.loader.__exit__()
 
@@ -203,9 +205,9 @@ def test_damaged_adapters_are_refused(folder, part, change):
 
 @pytest.mark.parametrize("words, message", [
     (["training.adapters={rank: 0}"], "rank must be from 1 to 65,536"),
-    (["training.adapters={on: [querry]}"],
-     "training.adapters.on: the model has no part 'querry'.*did you mean 'query'"),
-    (["training.adapters={on: [norm]}"], "training.adapters.on: norm selects no matrix"),
+    (["training.adapters={matrices: [querry]}"],
+     "training.adapters.matrices: the model has no part 'querry'.*did you mean 'query'"),
+    (["training.adapters={matrices: [norm]}"], "training.adapters.matrices: norm selects no matrix"),
     (["training.adapters={scale: .nan}"], "scale"),
     ([ADAPTERS, "tasks={other: {use: language_modeling, target: text, head: unembedding}}"],
      "has no heads.other.linear.weight of this shape, and with training.adapters it would keep its initial values; "

@@ -18,6 +18,7 @@ from chopmix.data.rules import Rolled, Rule, checked
 from chopmix.data.samples import Listed
 from chopmix.experiment.run import load_run
 from chopmix.models.contract import ContractError
+from chopmix.training.rollouts import answers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import train_together
@@ -40,7 +41,7 @@ class Echo(Rule):
 
     def samples(self, prompts, answers, count, seed):
         numbers = [(seed + place) % len(prompts) for place in range(count)]
-        predicted = answers([{"question": prompts[number]["question"]} for number in numbers], temperature=1.0,
+        predicted = answers([prompts.row(number) for number in numbers], temperature=1.0,
                             seed=[seed % 1000 + place for place in range(count)])
         with open("calls.txt", "a") as file:
             file.write(f"{seed} {count} {predicted[0]['lm']['text']!r}\\n")
@@ -53,7 +54,7 @@ class Echo(Rule):
 
 class Questions(Manifest):
     def __init__(self, *, train: str, val: str, fault: str = ""):
-        super().__init__(train=train, val=val, columns=["question", "answer"])
+        super().__init__(train=train, val=val, columns=["question", "answer", "number"])
         self.fault, self.rule = fault, Echo(fault)
 '''
 YAML = """
@@ -76,7 +77,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "rules.py").write_text(RULES)
     for split, count in (("train", 20), ("val", 5)):
-        rows = [{"question": f"{n}", "answer": "ab"[n % 2] * (1 + n % 3)} for n in range(count)]
+        rows = [{"question": f"{n}", "answer": "ab"[n % 2] * (1 + n % 3), "number": n} for n in range(count)]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "x.yaml").write_text(YAML.replace("FOLDER", str(tmp_path)))
     yield tmp_path
@@ -100,6 +101,14 @@ def test_a_rule_is_called_every_k_steps_and_its_samples_are_stored(folder):
     assert state["rollout"]["index"] == 3 and len(state["rollout"]["samples"]) == 12
     answers = [columns["answer"] for _, columns in state["rollout"]["samples"]]
     assert calls[3].endswith(repr(answers[0]))
+
+
+def test_inputs_with_names_of_their_own_read_their_columns(folder):
+    Path("renamed.yaml").write_text(Path("x.yaml").read_text().replace("question", "asked"))
+    assert main(["train", "renamed.yaml", "out=run", "data.columns={asked: question}"]) == 0
+    run = load_run("run", trust=["rules"])
+    rows = [{"question": str(number), "number": number} for number in range(5)]
+    assert answers(run, rows) == run.predict([{"asked": row["question"]} for row in rows])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
