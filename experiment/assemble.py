@@ -115,7 +115,7 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
     torch.manual_seed(settings.seed)
     model, train_only = build_model(config, data.choppers, data.tasks), settings.train_only
     if settings.adapters:
-        adapt(model, sorted(select(model, settings.adapters.matrices, "adapters.matrices")), settings.adapters)
+        adapt(model, sorted(select(model, settings.adapters.on, "adapters.on")), settings.adapters)
         train_only = [*train_only, "adapters"]
     objective = Objective(model.to(processes.device), data.tasks, precision, settings.mixup, bool(settings.adapters))
     if settings.freeze or train_only:

@@ -57,9 +57,12 @@ class Generating:
     """A rule that restricts the next ids, in addition to the rule of the vocabulary."""
     refining: Refining | None = None
     """Settings for the refinement of drafts. None: the settings of the task."""
-    draft: Sequence[int] | Callable[[int], Sequence[int]] | None = None
-    """The ids of the draft to refine, in which masks are replaced. If several items are generated: a function from the
-    number of the item to the ids of its draft. None: the draft contains only masks."""
+    draft: Any = None
+    """The ids of the draft to refine, in which masks are replaced, or an item without ids, of which the tokens `filled`
+    are replaced. If several items are generated: a function from the number of the item to its draft. None: all tokens
+    are generated."""
+    filled: Sequence[int] = ()
+    """The positions of the tokens that are generated if `draft` is an item without ids."""
     show: Callable[[list[list[int]]], None] = ignore
     """A function that is called after each refinement step with a list of the ids of all items."""
     stop: Sequence[str] = ()
@@ -97,11 +100,9 @@ class Generating:
             others["sampling"] = replace(options.get("sampling") or Sampling(), **sampling)
         return cls(**others)
 
-    def draft_ids(self, number: int) -> tuple[int, ...] | None:
-        """Returns the ids of the draft of the item with this number. Returns None if `draft` is None or returns None;
-        then the draft contains only masks."""
-        ids = self.draft(number) if callable(self.draft) else self.draft
-        return None if ids is None else tuple(ids)
+    def draft_of(self, number: int) -> Any:
+        """Returns the draft of the item with this number; None: all its tokens are generated."""
+        return self.draft(number) if callable(self.draft) else self.draft
 
     def for_items(self, items: Sequence[Any]) -> Generating:
         """Returns a copy with one seed for each of these items (prompts, or fingerprints of samples). The first of

@@ -59,7 +59,7 @@ def generate_unprompted(trained: TrainedModel, name: str, count: int, how: Gener
     streams = how.for_items([None] * count).random().of(range(count))
     if task.needs.refines:
         blank = task.blank(None, how.max_tokens or (how.refining or task.refining).tokens or model.context)
-        batch = batch_of_rows(model, task, [how.draft_ids(number) or blank for number in range(count)])
+        batch = batch_of_rows(model, task, [how.draft_of(number) or blank for number in range(count)])
         return refined(task, model, batch, procedure_of(name, task, how, streams))
     vocabulary = task.vocabulary
     session = Session.of_texts(

@@ -92,7 +92,7 @@ def batch_of_samples(generation: Generation, name: str, first: First) -> tuple[l
     split, how, task = generation.split, generation.how, generation.trained.tasks[name]
 
     def item(number: int) -> Any:
-        draft = how.draft_ids(number)
+        draft = how.draft_of(number)
         return task.blank(split.item(number)[0].get(task.target), how.max_tokens) if draft is None else draft
 
     def read(others: Mapping[str, Any], inputs: Collection[str]) -> Batch:
@@ -122,7 +122,7 @@ def procedure_of(
     task."""
     return Procedure(
         name=name, streams=streams, refining=how.refining or task.refining, guidance=how.guidance, without=without,
-        sampling=how.sampling or task.sampling or Sampling(), show=how.show,
+        sampling=how.sampling or task.sampling or Sampling(), show=how.show, filled=how.filled,
     )  # fmt: skip
 
 

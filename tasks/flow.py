@@ -130,21 +130,27 @@ class Flow(Task):
 
     @torch.inference_mode()
     def sample(self, model: Model, batch: Batch, how: Procedure) -> list[Any]:
-        """Returns the items after the last step. `how.show` receives the noisy items. Raises ValueError if the output
-        of the model is NaN or infinite."""
+        """Returns the items after the last step. `how.show` receives the noisy items. Tokens that are not in
+        `how.filled` end as those of the items of the batch. Raises ValueError if the output of the model is NaN or
+        infinite."""
         chopper, device = self.choppers[self.target], next(model.parameters()).device
         plan = {"dtype": computing_type(model), "device": device}
         read, without = (each and model.plan(each, **plan).to(device) for each in (batch, how.without))
         n, p = chopper.slice_shape
         noise = how.streams.normal(n * p) * how.sampling.temperature
         z = rearrange(noise, "s (n p) -> (s n) p", p=p).to(device)
+        if outside := [position for position in how.filled if not 0 <= position < n]:
+            raise ValueError(f"filled contains the position {outside[0]}; the item has the positions 0 to {n - 1}")
+        true = chopper.slices(read.main.chunks[self.target])
+        kept = torch.tensor([bool(how.filled) and number not in how.filled for number in range(n)], device=device)
+        kept = kept.repeat(len(noise))[:, None]
 
         def velocity(z: Float[Tensor, "t p"], time: float) -> Float[Tensor, "t p"]:
             clean = self.clean(model, read, how.name, z, time)
             if without is not None:
                 unguided = self.clean(model, without, how.name, z, time)
                 clean = unguided + how.guidance * (clean - unguided)
-            return (clean - z) / (1 - time)
+            return (torch.where(kept, true, clean) - z) / (1 - time)
 
         def items() -> list[Any]:
             return [chopper.joined(item) for item in rearrange(z, "(s n) p -> s n p", n=n).float().cpu()]

@@ -31,16 +31,14 @@ class Adapters:
     AdamW trains the adapters, with every `training.optimizer`. Raises ValueError if a number is out of range."""
 
     rank: int = 8
-    matrices: list[str] = field(default_factory=lambda: ["query", "value"])
+    on: list[str] = field(default_factory=lambda: ["query", "value"])
     """The matrices with adapters; entries as for `training.freeze`: `[query, key, value, out]`, `[feed_forward]`."""
     scale: float = 2.0
     """The factor of the product, `alpha / rank` in the paper."""
 
     def __post_init__(self):
-        if not (1 <= self.rank <= 2**16 and self.matrices and 0 < self.scale <= 1e4):
-            raise ValueError(
-                "rank must be from 1 to 65,536, matrices a list of names, and scale from above 0 to 10,000"
-            )
+        if not (1 <= self.rank <= 2**16 and self.on and 0 < self.scale <= 1e4):
+            raise ValueError("rank must be from 1 to 65,536, on a list of names, and scale from above 0 to 10,000")
 
 
 class LowRank(nn.Module):
@@ -66,7 +64,7 @@ def adapt(model: nn.Module, names: Sequence[str], adapters: Adapters) -> None:
     parameters = dict(model.named_parameters())
     matrices = [name for name in names if parameters[name].dim() == 2]
     if not matrices:
-        raise ValueError(f"training.adapters.matrices: {', '.join(adapters.matrices)} selects no matrix")
+        raise ValueError(f"training.adapters.on: {', '.join(adapters.on)} selects no matrix")
     for name in matrices:
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)

@@ -200,21 +200,21 @@ def check_positions(positions: Iterable[int], length: int | None) -> None:
 
 
 def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict[str, Any]:
-    """Returns `{"draft": ids}`: the ids of the item in the file `--item`, with masks at the positions `--fill`.
-    Returns an empty dictionary if neither option is set. Raises UsageError if only one of the options is set, if items
-    are texts, if the item cannot be read, or if `--fill` is not a list of positions inside the item."""
+    """Returns `{"draft": ids}`: the ids of the item in the file `--item`, with masks at the positions `--fill`; for an
+    item without ids `{"draft": item, "filled": positions}`. Returns an empty dictionary if neither option is set.
+    Raises UsageError if only one of the options is set, if items are texts, if the item cannot be read, or if `--fill`
+    is not a list of positions inside the item."""
 
     if options.item is None and options.fill is None:
         return {}
     if options.item is None or options.fill is None:
         raise UsageError("--item FILE and --fill POSITIONS must be used together")
     chopper, task = run.choppers[target], run.tasks[run.text_task((), target)[0]]
-    if chopper.vocabulary is None:
-        raise UsageError(f"--item and --fill are for items of ids; {target!r} is generated as a whole")
     if chopper.kind == "text":
         raise UsageError("--item and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'")
     try:
-        ids = chopper.vocabulary.encode(chopper.decode(options.item))
+        item = chopper.decode(options.item)
+        ids = chopper.vocabulary.encode(item) if chopper.vocabulary else [0] * chopper.count(item)
     except (ValueError, OSError) as error:
         raise UsageError(f"--item {options.item}: {error}") from error
     try:
@@ -228,6 +228,8 @@ def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict
             f"--fill {options.fill}: {error}. Positions are counted from 0, in a picture row by row. Write 3,8:12 for "
             f"the positions 3, 8, 9, 10, 11, or {len(ids) // 2}:{len(ids)} for the second (in a picture: lower) half"
         ) from None
+    if not chopper.vocabulary:
+        return {"draft": item, "filled": positions}
     return {"draft": [task.mask if position in {*positions} else id for position, id in enumerate(ids)]}
 
 

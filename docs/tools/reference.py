@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from chopmix.commands.cli import command_modules, parser
 from chopmix.experiment.explain import default_of, graphs, members_of, prose, public_names
+from chopmix.experiment.settings.document import read_yaml
 from chopmix.experiment.settings.reference import TOP_KEYS, Entry, Key, reference
 from chopmix.experiment.settings.sections import sections
 from chopmix.models.attention.grammar import USAGE
@@ -136,7 +137,7 @@ def markdown(text: str) -> str:
 def configurations() -> tuple[Mapping[str, Any], ...]:
     """Returns the contents of all YAML files in `configs/`, the quickstart first."""
     files = sorted((ROOT / "configs").rglob("*.yaml"), key=lambda file: (file.name != "quickstart.yaml", str(file)))
-    return tuple(yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+    return tuple(read_yaml(file.read_text(encoding="utf-8"), {}, []) for file in files)
 
 
 def example_of(entry: Entry) -> str:

@@ -34,7 +34,7 @@ GROUPS: dict[str, str] = {
     "detection object_detection detr yolo segmentation semantic_segmentation instance_segmentation": (
         "no task predicts boxes or masks; classification, regression and language_modeling predict for the entire image"
     ),
-    "lora peft adapter": "write training.adapters: {rank: 8, matrices: [query, value]} and from=RUN",
+    "lora peft adapter": "write training.adapters: {rank: 8, on: [query, value]} and from=RUN",
     "accumulate_grad_batches gradient_accumulation_steps grad_accum": (
         "write training.rows_per_micro_batch, the number of samples in one forward pass"
     ),

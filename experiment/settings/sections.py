@@ -139,7 +139,7 @@ class Training:
     """The only parameters that are trained, with entries as for `freeze`, such as `adapter`; empty: all parameters."""
     adapters: Adapters | None = None
     """Low-rank adapters (LoRA): only small matrices are trained, which are added to the weights that `from:` copies:
-    `{rank: 8, matrices: [query, value]}`. `train_only` selects further parameters, such as new heads. null: no adapters."""
+    `{rank: 8, on: [query, value]}`. `train_only` selects further parameters, such as new heads. null: no adapters."""
     rows_per_micro_batch: Rows | None = None
     """The number of rows (or samples) in one forward pass of a process; null: all rows of the process in a step. A
     smaller number saves memory and changes only the random values of dropout."""

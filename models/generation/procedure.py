@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,5 +31,8 @@ class Procedure:
     """The weight of classifier-free guidance; 1: no guidance."""
     without: Batch | None = None
     """The same samples without their other inputs, for guidance; None: no guidance."""
+    filled: Sequence[int] = ()
+    """The positions of the tokens that are generated, if the others are those of the items of the batch; empty: all
+    tokens are generated. Drafts of ids have masks instead."""
     show: Callable[[list[Any]], None] = ignore
     """A function that is called at the start and after each step, with the state of all items."""

@@ -74,7 +74,7 @@ KINDS: dict[str, set[str]] = {
         "hugging_face.train", "hugging_face.val", "hugging_face.test", "manifest.columns", "manifest.files",
         "manifest.key", "speech_commands.words", "text.field", "webdataset.columns", "mixture.share", "mixture.columns",
         "Data.columns",         "Training.input_dropout", "Training.freeze", "Training.train_only", "Checkpoints.best",
-        "Adapters.matrices", "policy_gradient.target", "policy_gradient.advantage",
+        "Adapters.on", "policy_gradient.target", "policy_gradient.advantage",
         "wandb.project", "wandb.name", "wandb.entity",
         "TableLabel.column", "TableStream.columns", "TableStream.every", "TableStream.horizon", "temperatures.window",
         "temperatures.horizon", "forecast.target", "forecast.input", "forecast.channels", "table.time", "table.window",

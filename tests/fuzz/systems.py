@@ -86,7 +86,7 @@ SYSTEMS: dict[str, dict] = {
         READING, {**SHORT, "input_dropout": {"note": 0.2}},
     ) | {"evaluation": {"generated": 2}},
     "adapted": JUDGED | {"from": "../data/judge"} | {
-        "training": JUDGED["training"] | {"adapters": {"rank": 2, "matrices": ["query", "value"]}},
+        "training": JUDGED["training"] | {"adapters": {"rank": 2, "on": ["query", "value"]}},
     },
     "rewarded": scene(
         {"image": {**IMAGE, "channels": 1}, "operator": {**TEXT, "position": None}, "answer": TEXT},

@@ -135,6 +135,28 @@ def test_a_flow_to_one_item_ends_at_this_item(solver, reads, guidance):
     assert len(model.read_at) == reads * (2 if guidance != 1 else 1) and max(model.read_at) < 1
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    filled=st.sets(st.integers(0, 3), min_size=1), solver=st.sampled_from(["euler", "heun"]), steps=st.integers(1, 6),
+    grey=st.lists(st.integers(0, 255), min_size=2, max_size=2),
+)  # fmt: skip
+def test_tokens_that_are_not_filled_end_as_those_of_the_item(filled, solver, steps, grey):
+    item = torch.linspace(-1, 1, 16).view(4, 4)
+    how = Procedure(name="draw", streams=Streams.of(2, 0), refining=Refining(steps=steps), filled=sorted(filled))
+    items = task_of(solver=solver).sample(Known(item), batch_of(*grey), how)
+    for value, made in zip(grey, items):
+        expected = CHOPPER.joined(item)[0].unfold(0, 2, 2).unfold(1, 2, 2).reshape(4, -1)
+        patches = made[0].unfold(0, 2, 2).unfold(1, 2, 2).reshape(4, -1)
+        for number in range(4):
+            assert torch.equal(patches[number], expected[number] if number in filled else torch.full((4,), value))
+
+
+def test_a_position_outside_the_item_is_refused():
+    how = Procedure(name="draw", streams=Streams.of(1, 0), filled=[4])
+    with pytest.raises(ValueError, match="filled contains the position 4; the item has the positions 0 to 3"):
+        task_of().sample(Known(torch.zeros(4, 4)), batch_of(1), how)
+
+
 def test_a_model_that_returns_nan_is_refused():
     how = Procedure(name="draw", streams=Streams.of(1, 0), refining=Refining(steps=2))
     with pytest.raises(ValueError, match="NaN"):
@@ -229,9 +251,15 @@ def test_files_and_an_animation_are_written(run, tmp_path, capsys):
     assert main(["generate", str(run), "--input", "digit=3", *names, "--seed", "1"]) == 0
     with Image.open(tmp_path / "a.png") as picture, Image.open(tmp_path / "a.gif") as animation:
         assert picture.size == (8, 8) and animation.n_frames >= 2
+    names = ["--item", str(tmp_path / "a.png"), "--fill", "2:4", "--output", str(tmp_path / "c.png")]
+    assert main(["generate", str(run), "--input", "digit=3", *names, "--seed", "2"]) == 0
+    with Image.open(tmp_path / "a.png") as picture, Image.open(tmp_path / "c.png") as changed:
+        assert picture.crop((0, 0, 8, 4)).tobytes() == changed.crop((0, 0, 8, 4)).tobytes()
+        assert picture.crop((0, 4, 8, 8)).tobytes() != changed.crop((0, 4, 8, 8)).tobytes()
     capsys.readouterr()
     for words, message in [
-        (["--item", "a.png", "--fill", "1"], "--item and --fill are for items of ids; 'image' is generated as a whole"),
+        (["--item", str(tmp_path / "a.png"), "--fill", "4"], "position 4 is outside the item; positions are 0 to 3"),
+        (["--item", "b.txt", "--fill", "1"], "--item b.txt: the image cannot be read"),
         (["--drafts", "2"], "drafts is 2, but `through` names no input"),
         (["--grammar", "a"], "constraints work only for left-to-right generation"),
         (["--prompt", "a"], "--prompt is for texts, but 'image' is not a text"),

@@ -99,9 +99,7 @@ def started(folder, *options):
                 min_size=1, unique=True),
 )  # fmt: skip
 def test_training_evaluation_and_loaded_weights_compute_the_same(folder, rank, scale, seed, matrices):
-    experiment = started(
-        folder, f"training.adapters={{rank: {rank}, scale: {scale}, matrices: [{', '.join(matrices)}]}}"
-    )
+    experiment = started(folder, f"training.adapters={{rank: {rank}, scale: {scale}, on: [{', '.join(matrices)}]}}")
     objective, model = experiment.trainer.learner.replica.objective, experiment.model
     batch = objective.ready(experiment.trainer.loader.load(0).micro_batches[0], torch.device("cpu"))
     start = objective.outputs(batch)["lm"]
@@ -205,9 +203,9 @@ def test_damaged_adapters_are_refused(folder, part, change):
 
 @pytest.mark.parametrize("words, message", [
     (["training.adapters={rank: 0}"], "rank must be from 1 to 65,536"),
-    (["training.adapters={matrices: [querry]}"],
-     "training.adapters.matrices: the model has no part 'querry'.*did you mean 'query'"),
-    (["training.adapters={matrices: [norm]}"], "training.adapters.matrices: norm selects no matrix"),
+    (["training.adapters={on: [querry]}"],
+     "training.adapters.on: the model has no part 'querry'.*did you mean 'query'"),
+    (["training.adapters={on: [norm]}"], "training.adapters.on: norm selects no matrix"),
     (["training.adapters={scale: .nan}"], "scale"),
     ([ADAPTERS, "tasks={other: {use: language_modeling, target: text, head: unembedding}}"],
      "has no heads.other.linear.weight of this shape, and with training.adapters it would keep its initial values; "
