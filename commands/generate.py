@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..files.errors import UsageError
-from .options.items import constraint_of, draft_of_options, grammar_check, refining_of, write_items
+from .options.items import check_no_refining, constraint_of, draft_of_options, grammar_check, refining_of, write_items
 from .options.shared import add_checkpoint, add_inputs, add_search, load, parse_samples, search_options
 
 if TYPE_CHECKING:
@@ -85,7 +85,10 @@ def run(options: argparse.Namespace) -> None:
                 "sampling": None if sampling is None else replace(task.sampling or Sampling(), **sampling),
                 "stop": options.stop, "seed": options.seed, "search": task.search, "cached": not options.no_cache,
                 "guidance": task.guidance if options.guidance is None else options.guidance}  # fmt: skip
-    settings |= refining_of(options, task) | draft_of_options(options, loaded, target)
+    if task.needs.refines:
+        settings |= refining_of(options, task) | draft_of_options(options, loaded, target)
+    else:
+        check_no_refining(options)
     settings["constraint"] = constraint_of(options, chopper.vocabulary)
     check = grammar_check(options, chopper.vocabulary)
     if continues and options.count == 1 and len(samples) < 2 and not (options.output or options.prompts):

@@ -233,18 +233,20 @@ def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict
     return {"draft": [task.mask if position in {*positions} else id for position, id in enumerate(ids)]}
 
 
+def check_no_refining(options: argparse.Namespace) -> None:
+    """Raises UsageError if an option is set that only tasks with a procedure of several steps have."""
+    for flag in ("animate", "item", "fill", "steps", "drafts", "order"):
+        if getattr(options, flag) is not None:
+            raise UsageError(f"--{flag}: this run does not refine drafts")
+
+
 def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
-    """Returns `{"refining": settings}` with the settings of `--steps`, `--drafts` and `--order`. Empty if the task does
-    not refine drafts. Raises UsageError if such a task is used with an option for drafts, or if a task that refines
-    drafts is used with a constraint."""
+    """Returns `{"refining": settings}` with the settings of `--steps`, `--drafts` and `--order`. Raises UsageError for
+    an option that the task does not have."""
     from dataclasses import replace
 
     settings = {"steps": options.steps, "drafts": options.drafts, "order": options.order}
     settings = {name: value for name, value in settings.items() if value is not None}
-    if not task.needs.refines:
-        for flag in [*(flag for flag in ("animate", "item", "fill") if getattr(options, flag) is not None), *settings]:
-            raise UsageError(f"--{flag}: this run does not refine drafts")
-        return {}
     if refused := [flag for flag in ("grammar", "forbid", "force") if getattr(options, flag) is not None]:
         raise UsageError(f"--{refused[0]}: this run refines drafts; constraints work only for left-to-right generation")
     if options.order not in (None, "confidence", "random"):
