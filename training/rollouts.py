@@ -19,7 +19,7 @@ from .evaluation import Evaluations
 
 
 def answers(trained: TrainedRun, samples: Sequence[Columns], **options: Any) -> list[dict[str, Any]]:
-    """Returns the predictions for samples of the data set: each input reads its column, and other columns are ignored."""
+    """Returns the predictions for samples of the data set: each input reads its column. Other columns are ignored."""
     inputs = trained.wiring.columns.items()
     rows = [{name: sample[column] for name, column in inputs if column in sample} for sample in samples]
     return trained.predict(rows, say=silent, **options)

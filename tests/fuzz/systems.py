@@ -40,6 +40,11 @@ NEXT = {"agent": "reward", "thing": "agent", "kind": "thing", "action": "kind", 
 JUDGED = scene(
     {"image": {**IMAGE, "position": None}}, {"kind": {"use": "classification", "target": "label"}}, READING, SHORT
 )
+CODER = scene(
+    {"image": {**IMAGE, "position": None}},
+    {"codes": {"use": "reconstruction", "target": "image", "levels": [4, 4], "depth": 1, "heads": 2}},
+    READING, SHORT,
+)  # fmt: skip
 
 SYSTEMS: dict[str, dict] = {
     "acts": in_time(
@@ -178,12 +183,7 @@ def write_parts(data: Path) -> None:
         (data / f"score-{number}.mid").write_bytes(midi_bytes(notes))
     rows = [json.dumps({"key": f"s{number}", "score": f"score-{number}.mid"}) for number in range(4)]
     (data / "scores.jsonl").write_text("\n".join(rows) + "\n")
-    coder = scene(
-        {"image": {**IMAGE, "position": None}},
-        {"codes": {"use": "reconstruction", "target": "image", "levels": [4, 4], "depth": 1, "heads": 2}},
-        READING, SHORT,
-    )  # fmt: skip
-    for name, tree in (("coder", coder), ("judge", JUDGED)):
+    for name, tree in (("coder", CODER), ("judge", JUDGED)):
         Path(f"{name}.yaml").write_text(dumped({**tree, **SAVED, "out": str(data / name)}))
         command("train", f"{name}.yaml")
 

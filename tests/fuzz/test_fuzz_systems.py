@@ -149,6 +149,7 @@ GRAMMARS = texts | st.sampled_from(("(a+)+$", "[a-z]{1,100000}", "(?=x)", "odd.t
 READ = texts | st.sampled_from(("image", "note,image", ",", "image,image"))
 WORLDS = texts | st.sampled_from(("CartPole-v1", "CartPole-v9", "chopmix/KeyToDoor-v0", "Pendulum-v1", "a/b:c/d-v0",
                                   ":", "CartPole-v1:"))  # fmt: skip
+ADAPTERS = texts | st.sampled_from(("none", "run", "../data/judge", "run,run", ",", "run,none"))
 PLANS = texts | st.sampled_from(("beams:2,horizon:2", "beams:0", "horizon:99999", "beams:2,", "expand:-1,beams:1", ":"))
 POLICIES = texts | st.sampled_from(("script", "bot", "random", "run", "json:loads", "run/config.yaml"))
 DATASETS = st.sampled_from((
@@ -168,7 +169,7 @@ SYSTEM_OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     },
     "evaluate": {
         **OPTIONS["evaluate"], "--guidance": numbers, "--temperature": numbers, "--steps": few, "--drafts": few,
-        "--inputs": READ, "--adapters": texts | st.sampled_from(("none", "run", "../data/judge", "run,run", ",", "run,none")),
+        "--inputs": READ, "--adapters": ADAPTERS,
         "--data": DATASETS | changed_text(["{use: episodes, of: {use: folder, path: ../data/door}}"]),
     },
     "play": {**OPTIONS["play"], "--plan": PLANS, "--environment": WORLDS, "--against": texts | st.just("run"),
@@ -179,7 +180,8 @@ SYSTEM_OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "train": {**OPTIONS["train"]},
 }  # fmt: skip
 LIKELY = {
-    "generate": ("refines", "codes", "notes", "score", "encoded", "flow", "rewarded"), "play": ("acts", "plans"), "record": ("acts",),
+    "generate": ("refines", "codes", "notes", "score", "encoded", "flow", "rewarded"),
+    "play": ("acts", "plans"), "record": ("acts",),
     "in_context": ("in_context",), "predict": ("encoded", "mixture", "acts", "refines", "adapted"),
 }  # fmt: skip
 NEEDED = {

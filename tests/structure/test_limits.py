@@ -127,6 +127,7 @@ SMALL = {
     "experiment.shipped": "the configurations of chopmix, and copies of them",
     "experiment.interchange.import_run": "the command import",
     "projects.decision.options": "the option --setting of two commands",
+    "projects.preferences.rewards": "rewards of answers, and a rule that samples with them",
 }
 """Files with one importer and fewer than 60 lines that are not blank, outside of plug-in folders: their subjects."""
 PLUGINS = (

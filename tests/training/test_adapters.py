@@ -95,8 +95,10 @@ def started(folder, *options):
 @settings(max_examples=8, deadline=None)
 @given(
     rank=st.integers(1, 40), scale=st.sampled_from([0.5, 2, 100]), seed=st.integers(0, 9),
-    matrices=st.lists(st.sampled_from(["query", "key", "value", "out", "feed_forward", "embedding", "blocks.1", "cores"]),
-                min_size=1, unique=True),
+    matrices=st.lists(
+        st.sampled_from(["query", "key", "value", "out", "feed_forward", "embedding", "blocks.1", "cores"]),
+        min_size=1, unique=True,
+    ),
 )  # fmt: skip
 def test_training_evaluation_and_loaded_weights_compute_the_same(folder, rank, scale, seed, matrices):
     experiment = started(folder, f"training.adapters={{rank: {rank}, scale: {scale}, on: [{', '.join(matrices)}]}}")

@@ -51,6 +51,11 @@ def assembled(file, processes, *options):
     learner.replica.objective.model.double()
     learner.replica.objective.precision, learner.clip = "float64", None
     learner.optimizer.step, learner.optimizer.zero_grad = lambda factor: None, lambda: None
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in experiment.model.named_parameters():
+            if name.endswith(".up"):  # zero at the start, so `down` would have no gradient
+                parameter.normal_(std=0.1, generator=generator)
     return experiment
 
 
@@ -138,6 +143,16 @@ def test_gradients_are_those_of_one_large_batch(file, tmp_path, ranks, rows, dro
         assert_equal(by_ranks(file, ranks, options, tmp_path), expected)
     if not dropout:
         assert_equal(by_one_graph(file, 1, "training.rows_per_micro_batch=null"), expected)
+
+
+@pytest.mark.parametrize("ranks, rows", [(1, 4), (2, 3)])
+def test_gradients_of_adapters_are_those_of_one_large_batch(file, tmp_path, ranks, rows):
+    assert main(["train", str(file), f"out={tmp_path / 'base'}", "evaluation.generated=0"]) == 0
+    adapters = [f"from={tmp_path / 'base'}", "training.adapters={rank: 2, on: [cores]}"]
+    options = [*adapters, f"training.rows_per_micro_batch={rows}"]
+    result = by_update(file, Processes(0, 1, CPU), *options) if ranks == 1 else by_ranks(file, ranks, options, tmp_path)
+    assert_equal(result, by_one_graph(file, ranks, *options))
+    assert result[1] and all(name.endswith((".up", ".down")) for name in result[1])
 
 
 def test_a_process_without_a_sample_takes_part(file, tmp_path):
