@@ -33,7 +33,7 @@ from test_import_whisper import sound as tones
 PAGES = {page.stem: page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 LARGER = {
     "README", "start", "text", "generation", "flow", "agents", "training", "evaluation", "data", "missing",
-    "coming_from",
+    "coming_from", "ancestors",
 }  # fmt: skip
 """Pages whose commands train several models; their tests belong to the tier `system`."""
 EXACT = {"missing", "batch", "evaluation", "attention", "inspect", "start", "README"}
@@ -74,6 +74,8 @@ LESS = {
         "model.width=24",
         "inputs.source.vocabulary=270",
     ],
+    "configs/ancestors/perceptron.yaml": [*TEXT, "model.width=16"],
+    "configs/ancestors/lstm.yaml": [*SMALL, "model.width=24", "inputs.source.vocabulary=270", "evaluation.generated=2"],
     "configs/bert/books.yaml": [*TEXT, "model.width=16", "inputs.text.vocabulary=270"],
     "configs/bert/passages.yaml": [
         *FEW,
