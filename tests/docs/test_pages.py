@@ -74,6 +74,7 @@ LESS = {
         "model.width=24",
         "inputs.source.vocabulary=270",
     ],
+    "configs/lora/": [*TEXT, "model.width=16", "training.schedule=constant"],
     "configs/ancestors/perceptron.yaml": [*TEXT, "model.width=16"],
     "configs/ancestors/lstm.yaml": [*SMALL, "model.width=24", "inputs.source.vocabulary=270", "evaluation.generated=2"],
     "configs/bert/books.yaml": [*TEXT, "model.width=16", "inputs.text.vocabulary=270"],
