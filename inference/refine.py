@@ -118,8 +118,12 @@ def batch_of_rows(model: Model, task: Task, rows: Sequence[Sequence[int]]) -> Ba
 def procedure_of(
     name: str, task: Task, how: Generating, streams: Streams, without: Batch | None = None
 ) -> Procedure:  # fmt: skip
-    """Returns the settings `how` for the procedure of the task `name`; a setting that is None is taken from the
-    task."""
+    """Returns the settings `how` for the procedure of the task `name`; a setting that is None is taken from the task.
+    Raises ValueError if the positions `filled` are set without an item, or for an item of ids."""
+    if how.filled and (how.draft is None or task.choppers[task.target].vocabulary is not None):
+        raise ValueError(
+            "filled needs draft, an item without ids whose other tokens are kept; a draft of ids has masks instead"
+        )
     return Procedure(
         name=name, streams=streams, refining=how.refining or task.refining, guidance=how.guidance, without=without,
         sampling=how.sampling or task.sampling or Sampling(), show=how.show, filled=how.filled,

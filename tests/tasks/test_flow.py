@@ -157,6 +157,14 @@ def test_a_position_outside_the_item_is_refused():
         task_of().sample(Known(torch.zeros(4, 4)), batch_of(1), how)
 
 
+def test_an_item_is_completed_from_python(run):
+    trained, image = load_run(run), torch.full((1, 8, 8), 77, dtype=torch.uint8)
+    made = trained.generate(inputs={"digit": 3}, draft=image, filled=range(2, 4), seed=1, guidance=2.0)[0]
+    assert (made[:4] == 77).all() and (made[4:] != 77).any()
+    with pytest.raises(ValueError, match="filled needs draft, an item without ids whose other tokens are kept"):
+        trained.generate(inputs={"digit": 3}, filled=[1])
+
+
 def test_a_model_that_returns_nan_is_refused():
     how = Procedure(name="draw", streams=Streams.of(1, 0), refining=Refining(steps=2))
     with pytest.raises(ValueError, match="NaN"):
