@@ -328,8 +328,8 @@ class Transformer(nn.Module):
         skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
         layers = zip(skips, self.graphs, strict=True)
         blocks = nn.ModuleList(block(width, heads, dropout, skip, graph=graph) for skip, graph in layers)
-        self.blocks, self.input_groups = blocks, None
         self.position = (position or RelativePosition)(heads, (blocks[0].channels if depth else None) or width // heads)
+        self.blocks, self.input_groups = blocks, None
         self.losses: list[Tensor] = []
         """The loss terms of the layers in the last forward pass of training, until `take_loss`."""
         self.checks_blocks = any(map(is_user_defined, blocks.modules()))
