@@ -27,13 +27,13 @@ from checkout import TESTS
 from chopmix.commands.cli import main
 from chopmix.experiment import run_page
 from chopmix.files import trust
-from chopmix.inference import pages
+from chopmix.inference import intervals, pages
 from chopmix.inference.evaluator import Result
 from chopmix.inference.evaluators.report import ReportPage
 from hypothesis import settings
 
 torch.set_num_threads(1)
-settings.register_profile("chopmix", deadline=None)  # a shared machine may stall at any example
+settings.register_profile("chopmix", deadline=None, max_examples=50)  # a shared machine may stall at any example
 settings.load_profile("chopmix")
 
 
@@ -129,6 +129,25 @@ def short_pages():
     """Pages show three generated items instead of twelve: drawing them takes most of the time of an evaluation."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(pages, "COUNT", 3)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_resamples():
+    """Intervals of metrics are computed from a tenth of the resamples. Yields the numbers of resamples of a run."""
+    numbers = intervals.RESAMPLES, intervals.FEW_RESAMPLES
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(intervals, "RESAMPLES", numbers[0] // 10)
+        patched.setattr(intervals, "FEW_RESAMPLES", numbers[1] // 10)
+        yield numbers
+
+
+@pytest.fixture(scope="module")
+def all_resamples(few_resamples):
+    """Intervals of metrics are computed as in a run."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(intervals, "RESAMPLES", few_resamples[0])
+        patched.setattr(intervals, "FEW_RESAMPLES", few_resamples[1])
         yield
 
 

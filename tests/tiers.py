@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from results import write_results
 
 START = time.monotonic()
+
+
+def only(count: int, values: Iterable[Any]) -> list[Any]:
+    """Values for `pytest.mark.parametrize`. The suite has the first `count` of them, the tier `system` has the others."""
+    values = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*value, marks=pytest.mark.system if n >= count else ()) for n, value in enumerate(values)]
 
 
 def is_whole(config: pytest.Config) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from killing import compare, experiments, plans, points, starting, tries
 from safetensors.torch import load_file, save_file
+from tiers import only
 
 PLACES = {
     "between the folder and its config.yaml": ("open", "run/.config.yaml.~", 0),
@@ -32,11 +33,7 @@ def reference(campaign):
     return campaign.reference("lm")
 
 
-SYSTEM = list(PLACES)[2:4]
-"""Places that are tested in the tier `system`."""
-
-
-@pytest.mark.parametrize("place", [pytest.param(p, marks=[pytest.mark.system] * (p in SYSTEM)) for p in PLACES])
+@pytest.mark.parametrize("place", only(1, reversed(PLACES)))
 def test_a_run_that_is_killed_ends_like_one_that_was_not(campaign, reference, place):
     kind, end, which, *how = PLACES[place]
     numbers = [n for n, (did, path) in enumerate(reference.operations) if did == kind and path.endswith(end)]
@@ -51,6 +48,7 @@ def test_a_run_that_is_stopped_while_it_prepares_data_deletes_half_written_files
     assert compare.left_files(folder) == [] and not list(folder.glob("cache/*/*.tokens"))
 
 
+@pytest.mark.system
 def test_a_run_that_is_stopped_before_its_first_step_does_not_report_that_it_is_saved(campaign, reference):
     number = reference.operations.index(("open", "run/.metrics.jsonl.~"))
     point = points.point_at(reference, number, "before", signal.SIGINT)
@@ -58,6 +56,7 @@ def test_a_run_that_is_stopped_before_its_first_step_does_not_report_that_it_is_
     assert problems == [] and outcome == "status 130, step -1"
 
 
+@pytest.mark.system
 def test_of_two_starts_in_a_folder_one_continues_and_the_other_names_it(campaign, reference):
     problems, outcome = tries.two_starts(campaign, [reference, reference], 0.0, "twice")
     assert problems == [] and outcome in ("number 1 worked", "number 2 worked")

@@ -5,6 +5,7 @@ import start
 from start import CONFIGS, started
 
 
+@pytest.mark.system
 def test_a_start_is_measured_until_the_first_step_is_done(tiny):
     assert 0.05 < started(str(tiny()), ["training.steps=3", "evaluation.every=3"]) < 30
 

@@ -69,6 +69,7 @@ def evaluated(capsys, tmp_path, run, *options):
     return capsys.readouterr().out.splitlines(), json.loads((tmp_path / "x.json").read_text())
 
 
+@pytest.mark.system
 def test_a_folder_and_a_mapping_that_names_only_train_are_the_same_data(classifier, tmp_path, capsys):
     folder = pictures(tmp_path / "photos_elsewhere", 24)
     results = []

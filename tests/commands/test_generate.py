@@ -425,6 +425,7 @@ def test_the_draft_from_which_the_model_predicts_the_words_best_is_kept(runs, mo
     assert frames[-1] == list(items.values()), "the shown steps are those of the draft that is kept"
 
 
+@pytest.mark.system
 def test_the_number_of_drafts_is_an_option(runs, tmp_path):
     """With more drafts the words are predicted better from the kept one, and the words are not changed."""
     nats = {}

@@ -163,7 +163,7 @@ def options(name: str, root: Path) -> dict[str, Any]:
     """The options of a data set that needs some, or would be larger than a test needs."""
     mnist, fsdd = dataset_class("mnist"), dataset_class("fsdd")
     generated = ("any_digits", "arithmetic", "arithmetic_speech", "audiovisual_digits", "digit_strings", "driving",
-                 "dtmf", "in_context", "recall", "rules", "vehicle")  # fmt: skip
+                 "dtmf", "in_context", "recall", "rewarded_arithmetic", "rules", "vehicle")  # fmt: skip
     few: dict[str, dict[str, Any]] = {each: {"samples": 12} for each in generated}
     return few | {
         "episodes": {"of": Episodes},

@@ -340,6 +340,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         prepared([WORDS], BPE, tmp_path / "taken")
 
 
+@pytest.mark.system
 def test_a_worker_that_ends_unexpectedly_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "WORK", 10)
     monkeypatch.setattr(preparing, "SMALL", 2)

@@ -12,6 +12,7 @@ import chopmix
 import chopmix.experiment.read_ahead
 from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.samples import Listed
+import pytest
 
 class Numbers(Listed):
     pass
@@ -47,6 +48,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.system
 def test_a_script_without_a_main_guard_trains_with_workers(tmp_path):
     """Each process would otherwise run the script again. Classes of the script cannot be sent to a process."""
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -33,7 +33,7 @@ from test_import_whisper import sound as tones
 PAGES = {page.stem: page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 LARGER = {
     "README", "start", "text", "generation", "flow", "agents", "training", "evaluation", "data", "missing",
-    "coming_from", "ancestors",
+    "coming_from", "ancestors", "add",
 }  # fmt: skip
 """Pages whose commands train several models; their tests belong to the tier `system`."""
 EXACT = {"missing", "batch", "evaluation", "attention", "inspect", "start", "README"}

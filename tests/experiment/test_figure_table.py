@@ -77,6 +77,7 @@ NAMES = ["val/diagnosis/balanced_accuracy", "val/diagnosis/accuracy", "val/a_tas
 RATES = [f"learning_rate={rate} depth={depth}" for rate in ("0.001", "0.005", "0.0003") for depth in (3, 12)]
 
 
+@pytest.mark.system
 def test_nothing_is_cut_on_a_terminal_of_80_columns(tmp_path):
     """The titles of the columns of a sweep are wrapped, not shortened to `learning_rate=0.…`."""
     out, runs = tmp_path / "rates", []

@@ -81,6 +81,7 @@ def config(folder: Path, **changes) -> str:
     return str(folder / "x.yaml")
 
 
+@pytest.mark.system
 def test_a_forecast_with_many_features_has_the_metrics_of_the_best_checkpoint(tmp_path, capsys):
     """The features are input dropout, averaged weights, early stopping, a second task and an evaluator at the end."""
     file = config(
@@ -120,6 +121,7 @@ def test_a_forecast_with_many_features_has_the_metrics_of_the_best_checkpoint(tm
     assert group.values("val/next/mae") == {"run": maes[best]}
 
 
+@pytest.mark.system
 def test_the_metrics_are_those_of_averaged_checkpoints(tmp_path):
     """The mean of the last checkpoints is the result of the run."""
     file = config(tmp_path, training={"steps": 12, "samples_per_step": 16, "learning_rate": 0.05},

@@ -133,6 +133,8 @@ def test_the_table_of_folds_has_the_values_of_the_files(clinic, capsys):
     assert "15 groups (column 'patient')" in output and "The figures are those of the last checkpoint" in output
 
 
+@pytest.mark.system
+@pytest.mark.usefixtures("all_resamples")
 def test_compare_and_report_read_seeds_with_folds(clinic, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["compare", str(clinic / "folds")]) == 0
@@ -145,6 +147,7 @@ def test_compare_and_report_read_seeds_with_folds(clinic, tmp_path, monkeypatch,
     assert "inner.html exists; replace it with --overwrite" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_a_sweep_evaluates_only_the_folds_of_the_chosen_setting(clinic, capsys):
     out = clinic / "rates"
     words = ["train", str(clinic / "x.yaml"), "--folds", "3", "--inner", "0.3", f"out={out}", "training.steps=6"]

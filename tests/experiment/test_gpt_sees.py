@@ -86,6 +86,7 @@ class Captions(SampleDataset):
         return Listed([f"{split} {n}" for n in range(24)], rows)
 
 
+@pytest.mark.system
 def test_an_imported_gpt2_reads_images_through_an_imported_vit(tmp_path):
     """The steps are those in the header of the configuration, with tiny sizes. At step 0, the loss equals that of
     transformers."""

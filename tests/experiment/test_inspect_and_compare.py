@@ -119,6 +119,7 @@ def test_only_metrics_that_all_runs_have_are_compared(tmp_path):
         read_group(tmp_path / "none")
 
 
+@pytest.mark.system
 def test_predictions_and_contributions_on_the_command_line(mixed, tmp_path, capsys, monkeypatch):  # noqa: F811
     file = mixed(
         "digits",

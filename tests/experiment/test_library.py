@@ -143,6 +143,7 @@ def test_one_wrong_sample_in_a_list_is_an_error_of_this_sample_alone(folder, wro
         assert answer["kind"]["probabilities"] == pytest.approx(alone["kind"]["probabilities"], rel=1e-5)
 
 
+@pytest.mark.system
 def test_several_modules_are_trusted_at_once(folder, monkeypatch):
     monkeypatch.syspath_prepend(folder)
     for name in ("first", "second"):

@@ -231,6 +231,7 @@ def test_a_comment_that_changes_the_tree_is_not_written(monkeypatch):
         commented({"a": {"b": "x" * 2**18}}, [], {})
 
 
+@pytest.mark.system
 def test_printed_commands_are_quoted(here, capsys):
     log(here)
     for name in ("$(touch x).csv", "a b.csv", "-h.csv"):

@@ -165,6 +165,7 @@ def test_jobs_end_with_their_parent(tiny, tmp_path, monkeypatch, number):
     assert all("goes on from there" in Path(f"{folder}.log").read_text() for folder in folders)
 
 
+@pytest.mark.system
 def test_a_job_ends_when_its_parent_has_ended():
     """The system closes the pipe of a parent that was killed. Other processes are not ended in this way."""
     code = "from chopmix.experiment.jobs import end_with_parent as f; f(); import sys, time; print(flush=True); "

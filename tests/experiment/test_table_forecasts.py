@@ -163,6 +163,7 @@ def test_impossible_forecasts_are_refused(here, options, message, capsys):
     assert message in error and len([line for line in error.splitlines() if message in line]) == 1
 
 
+@pytest.mark.system
 def test_metrics_and_the_report_compare_with_the_baselines(here, capsys, reports):
     assert main(["evaluate", "runs/x", "--split", "test", "--report", "out"]) == 0
     printed = capsys.readouterr().out

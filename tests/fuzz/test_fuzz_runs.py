@@ -257,6 +257,7 @@ def odd_runs(draw, runs: dict[str, Files]) -> tuple[str, tuple[str, ...], Files,
     return name, use, {}, {draw(st.sampled_from(names)): draw(st.sampled_from(sorted(SPECIAL)))}
 
 
+@pytest.mark.system
 @fuzzed(25, data=st.data())
 def test_runs(judge, runs, data):
     name, use, changes, places = data.draw(odd_runs(runs))

@@ -30,6 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+pytestmark = pytest.mark.usefixtures("all_resamples")
 CLASSES = 4
 
 

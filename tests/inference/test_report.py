@@ -56,6 +56,7 @@ def test_a_training_ends_with_a_report(trained, capsys):
         assert min(picture.size) > 200
 
 
+@pytest.mark.system
 def test_the_temperature_is_fitted_on_val_and_measured_elsewhere(trained, capsys):
     stored = (trained / "calibration.json").read_bytes()
     temperature = json.loads(stored)["tasks"]["shade"]["temperature"]

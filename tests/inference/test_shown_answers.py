@@ -93,6 +93,7 @@ def test_no_channel_of_a_panel_looks_like_a_constant(columns, data):
         assert common == 0 or common <= SIMILAR * min(ranges, default=0)
 
 
+@pytest.mark.system
 @settings(max_examples=12, deadline=None)
 @given(st.integers(1, 30), st.integers(2, 12), st.sampled_from([1.0, 1e-9, 1e12]), st.booleans())
 def test_every_sensor_is_drawn_without_a_warning(rows, channels, scale, bare):

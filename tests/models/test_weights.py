@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_attention import FULL, GRAPHS, PACKED, ROWS, SETS, assert_same, flex_on_a_cpu, heads, oracle  # noqa: F401
 from test_attention import short as described
+from tiers import only
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
@@ -69,7 +70,7 @@ def test_weights_of_each_kernel(layout, graph, rows, bias):
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("shared", [4, *(pytest.param(heads, marks=pytest.mark.system) for heads in (2, 1))])
-@pytest.mark.parametrize("graph", GRAPHS, ids=described)
+@pytest.mark.parametrize("graph", only(4, GRAPHS), ids=described)
 def test_weights_of_flex_attention(flex_on_a_cpu, graph, shared):  # noqa: F811
     assert_weights(choosing._plan_flex(graph, ROWS, ROWS, torch.device("cpu")), graph, ROWS, shared=shared)
 

@@ -28,6 +28,7 @@ from chopmix.models.tokens import plain_tokens
 from chopmix.models.transformer import AttentionContext
 from chopmix.training.progress import Progress
 from ranks import train_together
+from tiers import only
 
 PAGES = ROOT / "docs" / "add"
 PARTS = {
@@ -84,9 +85,7 @@ def weights(run):
     return {name: value.clone() for name, value in load_run(run, "last", trust=TRUSTED).model.state_dict().items()}
 
 
-@pytest.mark.parametrize(
-    "part", [name if name in ("block", "lstm") else pytest.param(name, marks=pytest.mark.system) for name in PARTS]
-)
+@pytest.mark.parametrize("part", only(1, sorted(PARTS, key=lambda part: part != "lstm")))
 def test_a_part_trains_resumes_evaluates_predicts_and_exports(folder, part, capsys):
     file = write_config(folder, part)
     assert main(["train", str(file)]) == 0
@@ -128,7 +127,7 @@ def test_an_open_gate_changes_nothing(folder):
     torch.testing.assert_close(gated.model.eval()(batch)["word"], plain.model.eval()(batch)["word"])
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", only(1, [1, 2]))
 def test_a_loss_term_of_a_layer_is_a_mean_over_the_tokens_of_the_global_batch(folder, processes):
     """With one expert, the loss term of the example is the number of tokens times `balance`, so the mean loss is larger
     by `balance`, whatever the micro-batches, the padding and the number of processes."""

@@ -77,6 +77,7 @@ def lines_entered(folder, *words: str) -> int:
     return int(count)
 
 
+@pytest.mark.system
 def test_lines_of_the_functions_that_a_command_enters(tmp_path):
     for split in ("train", "val"):
         (tmp_path / f"{split}.txt").write_text("to be or not to be, that is the question. " * 20)

@@ -74,6 +74,7 @@ def test_classes_without_samples_are_left_out_and_many_classes_are_not_ranked():
     assert "auroc" not in task.metrics
 
 
+@pytest.mark.system
 def test_the_best_checkpoint_is_chosen_by_auroc_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)

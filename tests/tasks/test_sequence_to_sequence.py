@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import train_together
 from safetensors.torch import load_file
+from tiers import only
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "red": "rot", "house": "Haus"}
 
@@ -174,11 +176,7 @@ LARGER = pytest.mark.system
 
 @pytest.mark.parametrize(
     ("position", "residual"),
-    [("rotary", "pre_norm"), ("relative_bias", "post_norm"), (None, "pre_norm")]
-    + [
-        pytest.param(*each, marks=LARGER)
-        for each in (("rotary", "post_norm"), ("relative_bias", "pre_norm"), (None, "post_norm"))
-    ],
+    only(1, product(("rotary", "relative_bias", None), ("pre_norm", "post_norm"))),
 )
 def test_texts_with_a_cache_are_those_without(tmp_path, position, residual):
     overrides = [f"model.position={'null' if position is None else position}", f"model.block.residual={residual}"]
@@ -354,7 +352,7 @@ def test_a_translator_learns_and_is_evaluated(trained, capsys):
         trained.generate("ein")
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("kind", only(1, ["jsonl", "csv"]))
 def test_a_run_is_evaluated_on_other_pairs(trained, tmp_path, kind):
     """The validation pairs, written as a manifest, give the same figures."""
     pairs = zip(*(Path(file).read_text().splitlines() for file in corpus(tmp_path, 20, 1, "val").values()))
@@ -409,6 +407,7 @@ def test_flags_change_only_their_part_of_the_search(trained):
         trained.searching(beams=0)
 
 
+@pytest.mark.system
 def test_the_average_does_not_depend_on_interruptions(tmp_path):
     """A run that is stopped between two checkpoints saves one more, which is not averaged. The average is the best
     checkpoint."""

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.random import default_rng
 from safetensors.torch import load_file, save_file
+from tiers import only
 
 QUANTISER = """
 inputs: {image: {use: image, patch_size: 2, channels: 1, size: 8}}
@@ -303,7 +304,7 @@ def test_values_of_other_types_have_no_key(tmp_path):
     assert raw_key(torch.zeros(2, dtype=torch.bfloat16)) is None and raw_key(tmp_path / "none") is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"nothing of the sort", None], ids=["empty", "another", "cut"])
+@pytest.mark.parametrize("damage", only(1, [None, b"", b"nothing of the sort"]), ids=["cut", "empty", "another"])
 def test_a_damaged_file_of_codes_is_computed_again(runs, damage):
     (file,) = (runs / "cache" / "codes").glob("*.safetensors")
     whole = file.read_bytes()

@@ -125,6 +125,7 @@ def test_every_kind_of_input_is_embedded_as_by_the_run_in_any_batch(reader_of_al
     assert places(chopper) == places(run.choppers[name])
 
 
+@pytest.mark.system
 def test_two_processes_with_a_part_have_the_losses_of_one(mixed, teacher, tmp_path):  # noqa: F811
     training = {
         "samples_per_step": 5,
@@ -144,6 +145,7 @@ def test_two_processes_with_a_part_have_the_losses_of_one(mixed, teacher, tmp_pa
     assert len(first) == 2 and first == pytest.approx(second, rel=1e-6)
 
 
+@pytest.mark.system
 def test_a_run_with_a_part_resumes_bit_for_bit(mixed, teacher):  # noqa: F811
     for steps in ("2", "4"):
         train(load_config(student(mixed, teacher, "parts"), [f"training.steps={steps}", "evaluation.every=100"]))

@@ -41,6 +41,7 @@ from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiers import only
 
 BOUND = 1024
 """MiB that a file may take at most."""
@@ -160,8 +161,8 @@ OVERHEAD = 100
 
 @pytest.mark.parametrize(
     ("mode", "kind", "bytes_per_pixel", "options"),
-    [("P", "PNG", 8, {"transparency": b"\0"}), ("I;16", "PNG", 10, {}), ("RGB", "JPEG", 10, {"exif": ROTATED}),
-     ("RGB", "WEBP", 14, {"lossless": True, "method": 0})],
+    only(1, [("RGB", "JPEG", 10, {"exif": ROTATED}), ("P", "PNG", 8, {"transparency": b"\0"}), ("I;16", "PNG", 10, {}),
+             ("RGB", "WEBP", 14, {"lossless": True, "method": 0})]),
 )  # fmt: skip
 def test_a_picture_takes_a_limited_number_of_bytes_per_pixel(mode, kind, bytes_per_pixel, options):
     side = 4096
@@ -291,8 +292,8 @@ def test_the_number_of_samples_of_a_sound_is_limited(monkeypatch):
 
 @pytest.mark.parametrize(
     ("chopper", "rate", "bytes_per_sample"),
-    [(AudioChopper(longest=1.0), 16_000, 4), (AudioChopper(longest=1.0), 44_100, 6),
-     (AudioChopper(longest=1e9, trim=20.0), 8_000, 16)],
+    only(1, [(AudioChopper(longest=1.0), 44_100, 6), (AudioChopper(longest=1.0), 16_000, 4),
+             (AudioChopper(longest=1e9, trim=20.0), 8_000, 16)]),
 )  # fmt: skip
 def test_a_sound_takes_a_limited_number_of_bytes_per_sample(chopper, rate, bytes_per_sample):
     """The longest sounds take 512 MiB, at 44.1 kHz 768 MiB, and 1 GiB if 67 million samples at 8 kHz are doubled."""

@@ -51,6 +51,7 @@ from torch import Tensor
 
 sys.path.append(str(ROOT / "benchmarks"))
 from stand_in import on_stand_ins, small
+from tiers import only
 
 CONFIGS = every_yaml()
 CUDA = torch.device("cuda")
@@ -399,7 +400,7 @@ def writer(**options: Any) -> Model:
 )
 @pytest.mark.parametrize(
     "options",
-    [{"position": Rotary}, {"position": RelativeBias}, {"attention": "causal & window(3)"}],
+    only(1, [{"position": Rotary}, {"position": RelativeBias}, {"attention": "causal & window(3)"}]),
     ids=["rotary", "T5", "a window"],
 )
 def test_generation_waits_once_per_token(calls, options, rows, half):

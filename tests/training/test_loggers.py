@@ -72,6 +72,7 @@ def test_weights_and_biases_without_a_network(tiny, tmp_path, monkeypatch):
     assert b"val/loss" in content and b"train/loss" in content and b"tests" in content
 
 
+@pytest.mark.system
 def test_pictures_and_sounds_are_logged(tmp_path, monkeypatch):
     import io
 

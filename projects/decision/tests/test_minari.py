@@ -259,6 +259,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.system
 def test_bombs_take_no_memory(tmp_path):
     """The files have less than 3 MiB. The memory is measured in another process, without that of its imports."""
     kinds = ("steps", "wide", "chunk", "text", "packed")

@@ -31,6 +31,7 @@ from chopmix.projects.decision.recording.making import Observed, column_of, obse
 from chopmix.projects.decision.recording.record import about_of, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import only
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -141,6 +142,7 @@ def test_tokens_that_no_layer_reads_are_not_counted_either(tmp_path, option, cha
     load_config(tmp_path / "pole.yaml", [*value, window])
 
 
+@pytest.mark.system
 def test_steps_in_a_mixture_are_checked_too(tmp_path, monkeypatch, capsys):
     """Only the opened data set determines which inputs read episodes."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
@@ -213,7 +215,7 @@ def valued(pole):
         yield pole.parent / "valued"
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", only(1, range(3)))
 @pytest.mark.parametrize(("name", "target"), [("pole", 40.0), ("valued", None)])
 def test_playing_reads_an_episode_as_training_does(request, monkeypatch, name, target, number):
     """At every step the logits of the actions during play, with a cache, are those of the complete episode."""
@@ -241,6 +243,7 @@ def test_playing_reads_an_episode_as_training_does(request, monkeypatch, name, t
     torch.testing.assert_close(torch.stack(while_playing[:steps]), read, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.system
 def test_a_run_that_is_conditioned_on_returns_needs_a_target(pole, tmp_path, capsys):
     assert main(["play", str(pole), "--episodes", "2"]) == 2
     assert "is conditioned on returns and needs a target return: --target R" in capsys.readouterr().err

@@ -119,6 +119,7 @@ def test_wrong_options_are_refused(start, options, capsys):
     assert name in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_a_run_trains_on_its_own_answers_and_shows_its_divergence(start, capsys):
     out = start.parent / "rewarded"
     words = [f"from={start}", f"out={out}", "evaluation.divergence={samples: 20}"]

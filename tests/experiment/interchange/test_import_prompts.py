@@ -261,6 +261,7 @@ def test_a_role_of_an_id_that_is_no_special_token_is_refused():
         DirectoryEncoding(byte_fallback().to_str(), 1, {"end": 2, "roles": {"mask": 5}})
 
 
+@pytest.mark.system
 @settings(max_examples=60)
 @given(st.text(max_size=30))
 def test_text_without_pieces_is_encoded_as_bytes(text):
