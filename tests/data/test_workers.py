@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from checkout import ROOT
 
 SCRIPT = """
@@ -12,7 +13,6 @@ import chopmix
 import chopmix.experiment.read_ahead
 from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.samples import Listed
-import pytest
 
 class Numbers(Listed):
     pass
