@@ -22,6 +22,7 @@ from chopmix.training.rollouts import answers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import train_together
+from tiers import only
 
 RULES = '''
 import math
@@ -29,7 +30,6 @@ from pathlib import Path
 
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.rules import Rolled, Rule
-from tiers import only
 
 
 class Echo(Rule):
