@@ -14,7 +14,7 @@ START = time.monotonic()
 
 
 def only(count: int, values: Iterable[Any]) -> list[Any]:
-    """Values for `pytest.mark.parametrize`. The suite has the first `count` of them, the tier `system` has the others."""
+    """Values for `pytest.mark.parametrize`: the suite has the first `count` of them, the tier `system` the others."""
     values = [value if isinstance(value, tuple) else (value,) for value in values]
     return [pytest.param(*value, marks=pytest.mark.system if n >= count else ()) for n, value in enumerate(values)]
 

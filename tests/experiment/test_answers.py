@@ -176,7 +176,8 @@ def test_a_split_of_the_data_set_of_the_run_is_predicted(here, capsys):
 
 
 @pytest.mark.parametrize(
-    ("count", "ending"), only(2, [(2, ".jsonl"), (7, ".npy"), (2, ".csv"), (2, ".parquet"), (7, ".csv"), (7, ".parquet")])
+    ("count", "ending"),
+    only(2, [(2, ".jsonl"), (7, ".npy"), (2, ".csv"), (2, ".parquet"), (7, ".csv"), (7, ".parquet")]),
 )  # fmt: skip
 def test_shards_are_merged_in_the_order_of_the_data(here, ending, count):
     if ending == ".parquet":
