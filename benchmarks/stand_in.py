@@ -110,6 +110,8 @@ def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any
             elif isinstance(task, Classification):
                 unlabelled = task.unlabelled
                 functions[column] = lambda _, n, some=unlabelled: None if some and n % 4 == 3 else "abc"[n % 3]
+            elif column == getattr(task, "advantage", None):
+                functions[column] = lambda random, _: float(random.standard_normal())
             else:
                 functions[column] = lambda random, _: "".join(random.choice(list("ab"), 2))
     return functions

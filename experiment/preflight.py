@@ -30,12 +30,12 @@ def check_best(
     """Raises ValueError if `best`, the value of the setting `key`, is not a metric of the validation split or of the
     `evaluators`. If `generated` (`evaluation.generated`) is 0, metrics of generated items are not possible. For a text
     corpus (`corpus`), metrics that compare generated texts with those of samples are not possible."""
-    possible = list(directions(tasks, "val", evaluators))
+    possible = directions(tasks, "val", evaluators)
     for name, task in tasks.items() if not generated or corpus else ():
         prefix = f"val/{name}/" if len(tasks) > 1 else "val/"
         for metric_name, metric in task.metrics.items() if task.needs.makes_items else ():
             if (not generated and metric.measured_on != "samples") or (corpus and metric.of_texts):
-                possible.remove(prefix + metric_name)
+                possible.pop(prefix + metric_name, None)
     if best not in possible:
         raise ValueError(f"{key} is {best!r}; possible: {', '.join(possible)}")
 

@@ -22,7 +22,7 @@ from ..training.checkpoints import NotFiniteError, State
 from ..training.early_stop import still_stops
 from ..training.ema import Ema
 from ..training.log import MetricsFile
-from ..training.logger import Logger, Loggers
+from ..training.logger import Loggers
 from ..training.loggers.tensorboard import TensorBoard
 from ..training.progress import Progress
 from .assemble import Experiment, assemble, start
@@ -344,7 +344,7 @@ def open_loggers(experiment: Experiment) -> Loggers | None:
     if not experiment.processes.is_first:
         return None
     config, logging = experiment.config, experiment.config.logging
-    loggers = {"tensorboard": TensorBoard()} if logging.tensorboard else {}
+    loggers: dict[str, object] = {"tensorboard": TensorBoard()} if logging.tensorboard else {}
     loggers |= {name: logger_of(name, part) for name, part in logging.also.items()}
     for logger in loggers.values():
         for address in getattr(logger, "addresses", tuple)():
@@ -354,7 +354,7 @@ def open_loggers(experiment: Experiment) -> Loggers | None:
     return opened
 
 
-def logger_of(name: str, part: Part) -> Logger:
+def logger_of(name: str, part: Part) -> object:
     """Returns the logger `logging.also.NAME`. Raises RunError if its constructor does not accept the keys."""
     try:
         return part()

@@ -132,7 +132,8 @@ def fake_cuda(half: bool = True, reads: bool = False) -> Iterator[FakeCuda]:
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     amp = mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     bfloat16 = mock.patch("torch.cuda.is_bf16_supported", lambda *_: True)
-    with amp, bfloat16, FakeCuda() as mode:
+    flat = mock.patch("torch.nn.RNNBase.flatten_parameters", lambda layer: None)  # reads addresses; a fake has none
+    with amp, bfloat16, flat, FakeCuda() as mode:
         mode.may_read = reads
         torch.set_autocast_enabled("cuda", half)
         torch.set_autocast_dtype("cuda", torch.bfloat16)

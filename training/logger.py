@@ -55,9 +55,9 @@ class Logger:
 
 
 class Loggers:
-    """All loggers of a run, by name. `say` is called with the text of a warning."""
+    """All loggers of a run, by name: objects with methods of `Logger`. `say` is called with the text of a warning."""
 
-    def __init__(self, loggers: Mapping[str, Logger], say: Callable[[str], None]):
+    def __init__(self, loggers: Mapping[str, object], say: Callable[[str], None]):
         self.loggers, self.say = dict(loggers), say
 
     def call(self, method: str, *arguments: Any) -> None:

@@ -37,7 +37,7 @@ def try_starts(campaign: Campaign, count: int) -> None:
 USED = re.compile(
     r"^run is in use: process (\d+) on \S+ works on it since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; ", re.MULTILINE
 )
-LATE = re.compile(r"^done: run, .*\nrun is (finished|a run of another configuration)", re.MULTILINE)
+LATE = re.compile(r"^done: run, .*\n(.*\n)*?run is (finished|a run of another configuration)", re.MULTILINE)
 """Matches the output of two starts if the first run ended before the second one started."""
 
 

@@ -86,3 +86,11 @@ def test_points_are_spread_over_windows_operations_and_seconds(reference):
     assert len(drawn) == 100 and sum(point.seconds is not None for point in drawn) == 20
     assert sum(point.strike is not None and point.strike.number in near for point in drawn) >= 60
     assert drawn == points.points(reference, 100, seed=0, fresh=0.2) != points.points(reference, 100, seed=1, fresh=0.2)
+
+
+def test_a_start_after_the_end_of_the_first_run_is_recognised():
+    """On a busy machine. The two runs print into one file."""
+    first = "done: run, 16 steps in 0:00; best val/loss 1.5984 at step 16\nnext:\n  chopmix evaluate run\n"
+    assert tries.LATE.search(f"{first}run is finished: 16 steps in 0:00; val/loss 1.5984\nnext:\n")
+    assert tries.LATE.search(f"{first}run is a run of another configuration; choose another out=\n")
+    assert not tries.LATE.search(f"run is in use: process 7 on host works on it since 2026-01-01 00:00:00; \n{first}")

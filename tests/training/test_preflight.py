@@ -4,6 +4,7 @@ import pytest
 from chopmix.experiment.preflight import check_best, check_mixup
 from chopmix.inference.evaluator import Evaluator
 from chopmix.models.generation.beam_search import Search
+from chopmix.tasks.base import Metric
 from chopmix.tasks.classification import Classes, Classification
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tasks.masked_diffusion import MaskedDiffusion
@@ -39,6 +40,14 @@ def test_a_corpus_has_no_metric_that_compares_texts_with_a_sample():
     check_best("val/draft/chain", tasks(), 8, corpus=True)
     with pytest.raises(ValueError, match="checkpoints.best is 'val/write/exact_match'; possible: "):
         check_best("val/write/exact_match", tasks(), 8, corpus=True)
+
+
+def test_a_metric_without_a_direction_is_no_best_metric(monkeypatch):
+    task = tasks()["write"]
+    metrics = {**task.metrics, "accepted": Metric("0 to 1", of_judge=True)}
+    monkeypatch.setattr(type(task), "metrics", metrics)
+    with pytest.raises(ValueError, match="checkpoints.best is 'val/accepted'; possible: val/loss"):
+        check_best("val/accepted", {"write": task}, 0)
 
 
 class Returns(Evaluator):
