@@ -25,8 +25,8 @@ from ..files.printing import on_terminal, printable
 from ..files.signals import orderly_end
 
 ORDER = (
-    "init", "new", "prepare", "train", "generate", "predict", "forecast", "evaluate", "embed", "merge", "inspect",
-    "report", "examples", "compare", "import", "export", "explain", "schema",
+    "init", "new", "prepare", "train", "generate", "predict", "forecast", "evaluate", "baselines", "embed", "merge",
+    "inspect", "report", "examples", "compare", "import", "export", "explain", "schema",
 )  # fmt: skip
 """The order of the commands in `--help`. The command of a project follows the command that its `AFTER` names."""
 

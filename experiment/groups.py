@@ -277,16 +277,22 @@ def fold_member(folders: tuple[Path, ...], trust: Trust) -> Member | None:
         return Member(folders, split, Figures(0, {}, {}), why=why)
     sums = pooled(parts, [tasks for tasks, _ in found])
     keys = [key for part in parts for key in part.keys]
-    units = None
-    if parts[0].units is not None:  # the numbers of blocks begin at 0 in each fold
-        are_blocks = parts[0].about.kind == "blocks"
-        units = [f"{fold} {unit}" if are_blocks else unit for fold, part in enumerate(parts) for unit in part.units]
+    units = pooled_units(parts)
     figures = Figures(parts[0].about.step, on_split(split, sums), {})
     folds = {
         folder.name: Fold(on_split(split, RunSums(tasks, part.tasks)), samples_in(part.tasks))
         for folder, part, (tasks, _) in zip(folders, parts, found, strict=True)
     }
     return Member(folders, split, figures, sums, keys, units, parts[0].about, folds=folds)
+
+
+def pooled_units(parts: Sequence[SplitSums]) -> list[Any] | None:
+    """Returns the units of the samples of all folds (see `SplitSums.units`). The numbers of blocks begin at 0 in each
+    fold."""
+    if parts[0].units is None:
+        return None
+    are_blocks = parts[0].about.kind == "blocks"
+    return [f"{fold} {unit}" if are_blocks else unit for fold, part in enumerate(parts) for unit in part.units]
 
 
 def samples_in(sums: Mapping[str, TaskSums]) -> dict[str, int]:

@@ -65,6 +65,7 @@ from ..tasks.base import Task, Wiring, prediction_copy, target_columns
 from ..tasks.measuring.calibration import FEWEST_SAMPLES
 from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
+from ..training.log import read_metrics
 from ..training.loggers.tensorboard import write_board
 from ..training.objective import autocast
 from .after_training import changed_config
@@ -114,6 +115,15 @@ class Run(TrainedRun):
     @property
     def seed(self) -> int:
         return self.config.training.seed
+
+    @property
+    def training_seconds(self) -> float | None:
+        file = self.folder / "metrics.jsonl"
+        return max((line["seconds"] for line in read_metrics(file)), default=None) if file.exists() else None
+
+    @property
+    def group(self) -> str | None:
+        return self.config.data.split.group if self.config.data.split else None
 
     @property
     def rows(self) -> int:

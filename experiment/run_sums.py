@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from ..data.division import values_of
 from ..data.split import Split
 from ..files.printing import say_aside
 from ..inference.evaluation import Measured, measured
-from ..inference.intervals import Intervals, RunSums, Units, split_intervals
-from ..inference.sample_sums import FORMAT, About, SplitSums, Unit, read_sums
+from ..inference.intervals import Intervals, RunSums, Units, split_intervals, units_of
+from ..inference.sample_sums import FORMAT, About, SplitSums, read_sums
 from ..training import checkpoints as checkpoint
 from .run import Run
 from .run_names import is_contained
 
 
-def units_of(run: Run, data: Split) -> tuple[str, str, Sequence[Unit] | None]:
-    """Returns (kind, of, labels) of the units of a split that are drawn together; see `About.kind` and `About.of`. The
-    labels, one per sample, are None if each sample is a unit."""
-    if not data.answerable:
-        return "windows", "", None
-    division = run.config.data.split
-    if division and division.group:
-        return "groups", division.group, values_of(data.samples, division.group, np.arange(len(data.samples)))
-    if blocks := data.samples.blocks:
-        return "blocks", blocks.length, blocks.of_sample.tolist()
-    return "samples", "", None
-
-
 def sums_of(run: Run, data: Split, result: Measured) -> SplitSums:
     """Returns the sums by sample of an evaluation with `by_sample`."""
-    kind, of, labels = units_of(run, data)
+    kind, of, labels = units_of(data, run.group)
     tasks = {name: result.by_sample[name] for name in run.tasks if name in result.by_sample}
     weights = checkpoint.identity(run.folder, run.step)
     about = About(

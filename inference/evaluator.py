@@ -63,6 +63,17 @@ class TrainedRun(TrainedModel, ABC):
 
     @property
     @abstractmethod
+    def training_seconds(self) -> float | None:
+        """The duration of the training up to the last step that was logged; None: unknown (an imported run)."""
+
+    @property
+    @abstractmethod
+    def group(self) -> str | None:
+        """The column whose values are not divided between splits (`data.split.group`), such as the speaker. Samples
+        with the same value are drawn together for intervals."""
+
+    @property
+    @abstractmethod
     def trust(self) -> Trust:
         """The Python modules and the network hosts that the configuration is allowed to use."""
 

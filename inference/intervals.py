@@ -22,6 +22,8 @@ import numpy as np
 from scipy import sparse, special
 from torch import Tensor
 
+from ..data.division import values_of
+from ..data.split import Split
 from ..files.printing import listed
 from ..tasks.base import Metric, Task
 from .sample_sums import About, TaskSums, Unit, as_tensors
@@ -116,6 +118,18 @@ class Units:
         random = np.random.default_rng(SEED)
         for _ in range(count):
             yield np.bincount(random.integers(self.count, size=size), minlength=self.count)
+
+
+def units_of(data: Split, group: str | None) -> tuple[str, str, Sequence[Unit] | None]:
+    """Returns (kind, of, labels) of the units of a split that are drawn together; see `About.kind` and `About.of`. The
+    labels, one per sample, are None if each sample is a unit. `group`: the column of `data.split.group`."""
+    if not data.answerable:
+        return "windows", "", None
+    if group:
+        return "groups", group, values_of(data.samples, group, np.arange(len(data.samples)))
+    if blocks := data.samples.blocks:
+        return "blocks", blocks.length, blocks.of_sample.tolist()
+    return "samples", "", None
 
 
 CHUNK = 100

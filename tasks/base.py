@@ -9,6 +9,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from ..models.generation.sampling import Sampling
 from ..models.heads import Head, VocabularyHead
 from ..models.model import Model
 from ..tokenizers.base import SECONDS, Chopper, Part, Role, position_axes
+from .baselines.simple_models import Baseline
 from .judging import Judge
 from .measuring.report import Reporter
 
@@ -439,6 +441,31 @@ class Task:
         """Returns a sentence without a full stop if the classes in the values of the target column (of all training
         samples) have very different numbers of samples. The default returns an empty text."""
         return ""
+
+    @property
+    def headline(self) -> str:
+        """The metric in which a run is compared with simple models."""
+        return "loss"
+
+    @property
+    def baselines(self) -> Sequence[Baseline]:
+        """The simple models with which a run is compared (`chopmix baselines`). The default returns none."""
+        return ()
+
+    def baseline_features(self, items: Mapping[str, Any]) -> dict[str, np.ndarray | str]:
+        """Returns what the baselines read of a sample, by input. `items` are the decoded items by input. The default
+        returns `Chopper.simple_features` of each input that has them."""
+        features = {name: self.choppers[name].simple_features(item) for name, item in items.items()}
+        return {name: feature for name, feature in features.items() if feature is not None}
+
+    def baseline_target(self, targets: Targets) -> Any:
+        """Returns what the baselines predict for a sample, from its targets. The default returns their only value."""
+        return targets.values[0].numpy()
+
+    def baseline_output(self, prediction: Any, targets: Targets) -> Tensor:
+        """Returns the prediction of a baseline for a sample as the output of the task's head. `targets` are those of
+        the sample; true values in them must not be used. The default returns a row with the prediction."""
+        return torch.as_tensor(prediction, dtype=torch.float32)[None]
 
     def reporter(self) -> Reporter | None:
         """Returns an object that collects the answers of a split for a report. The default returns None: there is no

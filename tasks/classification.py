@@ -23,6 +23,7 @@ from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.base import Example
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, per_target
+from .baselines.simple_models import Baseline, class_baselines, label_baselines
 from .measuring.calibration import with_temperature
 from .measuring.class_report import ClassReporter, LabelReporter
 from .measuring.ranking import auroc, average_precision, macro, of_class
@@ -309,6 +310,14 @@ class Classification(Task):
                 compute = partial(of_class, number=number, several=self.several, measure=measure)
                 metrics[f"{name}_{metric_word(label)}"] = Metric("0 to 1", larger_is_better=True, of_outputs=compute)
         return metrics
+
+    @property
+    def headline(self) -> str:
+        return "f1" if self.several else "accuracy"
+
+    @property
+    def baselines(self) -> Sequence[Baseline]:
+        return label_baselines() if self.several else class_baselines(len(self.classes))
 
     def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Returns the most likely class of each sample, and the probabilities of all classes: {"class": "dog",

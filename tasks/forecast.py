@@ -22,6 +22,8 @@ from ..tokenizers.base import Example
 from ..tokenizers.media.relative import differences
 from ..tokenizers.sensor import SensorChopper
 from .base import Metric, Needs, Task, TrainingColumns, known_values, per_target
+from .baselines.forecast_rules import forecast_baselines
+from .baselines.simple_models import Baseline
 from .measuring.forecast_report import ForecastReporter
 from .measuring.report import Reporter
 
@@ -178,7 +180,7 @@ class Forecast(Task):
         lengths = set()
         for tokens, futures in self.stacked(data):
             lengths.add(tokens.shape[1])
-            difference = (futures[:, None] - self.baselines(tokens, futures.shape[1])).double()
+            difference = (futures[:, None] - self.naive(tokens, futures.shape[1])).double()
             sums = sums + difference.abs().nansum((0, 2))
             squares = squares + difference.square().nansum(0)
             count = count + (~futures.isnan()).sum(0)
@@ -225,7 +227,7 @@ class Forecast(Task):
         values = self.chopper.measured(tokens.flatten(0, 1))
         return values.reshape(len(tokens), -1, len(self.chopper.names))[..., self.columns]
 
-    def baselines(self, tokens: Float[Tensor, "s t p"], steps: int) -> Float[Tensor, "s 2 h c"]:
+    def naive(self, tokens: Float[Tensor, "s t p"], steps: int) -> Float[Tensor, "s 2 h c"]:
         """Returns the two BASELINES for the steps after items of the input, from the values of their tokens. A missing
         value of the last period is replaced by that of an earlier period, or if there is none by the last known value,
         and this one, if the item has none, by the channel's mean in the training data."""
@@ -265,7 +267,7 @@ class Forecast(Task):
                 for count in chunk.counts[(chunk.counts >= low) & (chunk.counts <= high)].unique().tolist():
                     of_items = chunk.counts == count
                     tokens = chunk.values[of_items.repeat_interleave(chunk.counts)].unflatten(0, (-1, count))
-                    values[items[of_items], 1:3] = self.baselines(tokens, self.horizon)
+                    values[items[of_items], 1:3] = self.naive(tokens, self.horizon)
                     values[items[of_items], 3] = self.scale(tokens)[:, None].expand(-1, self.horizon, -1)
         for sample, value in enumerate(batch.first.labels[self.target]):
             if value is not None:
@@ -345,6 +347,38 @@ class Forecast(Task):
     def vectors(self) -> list[str]:
         levels = [f"quantiles.{channel}.{quantile:g}" for channel in self.channels for quantile in self.quantiles]
         return [*(f"{key}.{channel}" for key in ("values", *BASELINES) for channel in self.channels), *levels]
+
+    @property
+    def headline(self) -> str:
+        return "loss" if len(self.channels) > 1 else "mae"
+
+    @property
+    def baselines(self) -> Sequence[Baseline]:
+        shortest = self.learned.tokens[0] * self.chopper.window
+        return forecast_baselines(len(self.channels), self.period, shortest, self.quantiles)
+
+    def baseline_features(self, items: Mapping[str, Any]) -> dict[str, np.ndarray | str]:
+        """Returns the last measurements of the predicted channels, as many as the shortest training item has."""
+        low, high = self.learned.tokens
+        if self.input not in items or not low <= self.chopper.count(items[self.input]) <= high:
+            return {}
+        past = self.past(self.chopper.chop(items[self.input]).values[None])[0]
+        return {self.input: past[-low * self.chopper.window :].numpy()}
+
+    def baseline_target(self, targets: Targets) -> np.ndarray:
+        """Returns the future (h, c) in the unit of the data."""
+        base, error = self.predicted_from(targets)
+        return (base + targets.values[:, 0] * error)[0].double().numpy()
+
+    def baseline_output(self, prediction: np.ndarray, targets: Targets) -> Float[Tensor, "1 h c q"]:
+        base, error = self.predicted_from(targets)
+        return (torch.as_tensor(prediction, dtype=torch.float32) - base[..., None]) / error[..., None]
+
+    def predicted_from(self, targets: Targets) -> tuple[Float[Tensor, "s h c"], Float[Tensor, "h c"]]:
+        """Returns the values from which the head predicts differences, and the units of the differences."""
+        periodic, error = self.learned_tensors
+        _, last, period, _ = targets.values.unbind(1)
+        return torch.where(periodic, period, last), error
 
     def as_answer(self, value: Any) -> Any:
         """Returns a value of the target column as lists of numbers by channel."""

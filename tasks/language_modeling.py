@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,6 +20,8 @@ from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.base import Example
 from ..tokenizers.encoding.base import Unit, Vocabulary
 from .base import Metric, Needs, Task, metrics_of
+from .baselines.ngrams import SYMBOLS, Spelled, predict_texts
+from .baselines.simple_models import Baseline
 from .judging import Judge
 from .measuring.report import Reporter
 from .measuring.text_report import TextReporter
@@ -69,7 +72,7 @@ class LanguageModeling(Task):
         return self.vocabulary.restore(ids)
 
     def check_answer(self, text: str) -> None:
-        if self.vocabulary.kind == "text":
+        if self.choppers[self.target].kind == "text":
             self.vocabulary.encode(text)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
@@ -100,6 +103,36 @@ class LanguageModeling(Task):
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"nats": nats(output, targets.values)} if self.smoothing else {}
+
+    @property
+    def headline(self) -> str:
+        return self.vocabulary.unit.metric
+
+    @property
+    def baselines(self) -> Sequence[Baseline]:
+        """Character n-grams for a text without other inputs."""
+        is_text_alone = self.choppers[self.target].kind == "text" and [*self.choppers] == [self.target]
+        return [Baseline("interpolated n-grams of six bytes", predict_texts)] if is_text_alone else []
+
+    def baseline_features(self, items: Mapping[str, Any]) -> dict[str, np.ndarray | str]:
+        return {}
+
+    def baseline_target(self, targets: Targets) -> Spelled:
+        """Returns the bytes of the targets."""
+        pieces = [self.vocabulary.pieces[id] for id in targets.values[targets.values != IGNORED].tolist()]
+        symbols = [piece or (SYMBOLS - 1,) for piece in pieces]
+        token = np.repeat(np.arange(len(pieces)), [*map(len, symbols)])
+        return Spelled(np.array([each for part in symbols for each in part], dtype=np.int64), token, len(pieces))
+
+    def baseline_output(self, prediction: np.ndarray, targets: Targets) -> Float[Tensor, "t v"]:
+        """Returns scores with these negative log-likelihoods of the targets. All other ids are equally probable."""
+        is_known = targets.values != IGNORED
+        logs = -torch.as_tensor(prediction, dtype=torch.float32)[:, None]
+        rest = (-logs.expm1()).clamp(min=1e-12).log() - math.log(self.vocabulary.size - 1)
+        scores = rest.repeat(1, self.vocabulary.size).scatter(1, targets.values[is_known][:, None], logs)
+        output = torch.zeros(len(is_known), self.vocabulary.size)
+        output[is_known] = scores
+        return output
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -21,6 +21,7 @@ from ..tokenizers.base import Example
 from ..tokenizers.media.column_statistics import ColumnStatistics, constant_columns
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, known_values
+from .baselines.simple_models import Baseline, number_baselines
 from .measuring.number_errors import check_loss, errors, known_count, loss_of, metrics_of_numbers
 from .measuring.number_report import NumberReporter
 from .measuring.report import Reporter
@@ -181,6 +182,14 @@ class Regression(Task):
             return [f"_{name}" for name in self.names]
         count = len(self.learned.mean)
         return [f"_{number}" for number in range(count)] if count > 1 else [""]
+
+    @property
+    def headline(self) -> str:
+        return "loss" if len(self.endings) > 1 else f"mae{self.endings[0]}"
+
+    @property
+    def baselines(self) -> Sequence[Baseline]:
+        return number_baselines()
 
     def as_answer(self, value: Any) -> Any:
         return as_numbers(value)

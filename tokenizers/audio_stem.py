@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, SinesThenCosines
 from .base import Chunk, Example
+from .media.simple_features import small_spectrogram
 from .media.sound import Clip, SoundChopper
 from .media.spectrogram import draw_spectrogram, mel_banks
 
@@ -67,6 +68,9 @@ class AudioStemChopper(SoundChopper):
         frames, count = self.frames_of(len(item)), self.count(item)
         padded = F.pad(item, (0, max(0, frames * self.hop_samples - len(item))))
         return Chunk(self.spectrogram(padded)[None, :, :frames], count, self.seconds(count))
+
+    def simple_features(self, item: Clip) -> np.ndarray:
+        return small_spectrogram(self.spectrogram(item).T)
 
     def seconds(self, count: int) -> Float[Tensor, "t 1"]:
         """Returns the time in seconds at which the second frame of each token ends."""

@@ -282,6 +282,12 @@ class Chopper(Preprocessor):
         """Returns the item whose tokens have these `slices` (the inverse of `slices`)."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
+    def simple_features(self, item: Any) -> np.ndarray | str | None:
+        """Returns an item as the simple models read it with which a run is compared (`chopmix baselines`): an array of
+        the same shape for all items, with NaN for missing values, or a text. An array with three axes is a picture
+        (channels, rows, columns). The default returns None: simple models do not read this input."""
+        return None
+
     def draw(self, canvas: Any, item: Any) -> None:
         """Draws one item, and lines where it is cut into tokens, on matplotlib's Axes `canvas`. The base class draws
         the values of the tokens, one column per token."""

@@ -22,9 +22,13 @@ from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Example
 from .media.clock import Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
+from .media.simple_features import shares
 
 MAX_ROWS = 2**20
 """The maximum of `size` (categories) times the number of positions in the grid: the rows of the embedding table."""
+
+NUMBERS = 4096
+"""The largest number of simple features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +119,14 @@ class CategoryChopper(Chopper):
         values = values.flatten(1) if self.shape else values[:, None]
         values = (values + self.size * torch.arange(values.shape[1])).reshape(-1, self.piece_size)[nonempty]
         return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[nonempty, None])
+
+    def simple_features(self, item: Stream) -> np.ndarray | None:
+        """Returns how often each category occurs at each position of the grid, and the categories of the last time step,
+        one-hot; None if these are more than NUMBERS numbers."""
+        values = clock_of(item, self.rate)[0].reshape(len(item), -1).numpy()
+        if 2 * values.shape[1] * self.size > NUMBERS:
+            return None
+        return np.concatenate([shares(values, self.size), shares(values[-1:], self.size)])
 
     def draw(self, canvas: Any, item: Stream) -> None:
         """Draws the category over time as steps, or grids as one column per time step, with categories as colours."""

@@ -23,6 +23,7 @@ from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes, read_picture
 from .media.jpeg_png import read_jpeg_png
 from .media.pixels import Normalized, draw_patches
+from .media.simple_features import small_picture
 from .media.summaries import picture_sizes
 
 Image = UInt8[Tensor, "channels height width"]
@@ -222,6 +223,9 @@ class ImageChopper(Chopper):
         else:
             inner = [max(outer[0], int(outer[1] * sides[0] / sides[1])), outer[1]]
         return transform.center_crop(resize(inner), [height, width])
+
+    def simple_features(self, item: Image) -> np.ndarray:
+        return small_picture(item)
 
     def content(self, item: Image, ending: str) -> bytes:
         return picture_bytes(item, ending)

@@ -21,6 +21,7 @@ from .image import ImageChopper, patches
 from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes
 from .media.pixels import draw_patches
+from .media.simple_features import small_picture
 from .media.summaries import picture_sizes, span
 
 MAX_PATTERNS = 2**16
@@ -195,6 +196,9 @@ class ImageIdsChopper(IdChopper):
         lost = "; colour is discarded, see `channels`" if coloured and channels == 1 else ""
         result = f"{width} x {height} with {channels} channel{'s' * (channels > 1)} and {vocabulary.levels} levels"
         return f"{sizes}, resized to {result}, {span([vocabulary.length], 'tokens')}{lost}"
+
+    def simple_features(self, item: UInt8[Tensor, "c h w"]) -> np.ndarray:
+        return small_picture(item)
 
     def draw(self, canvas: Any, item: UInt8[Tensor, "c h w"]) -> None:
         """Draws the image with reduced colours, and the grid of its patches."""

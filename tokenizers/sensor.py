@@ -33,6 +33,7 @@ from .media.clock import Stream, clock_of, split_clock, timing_of, with_clock
 from .media.column_statistics import ColumnStatistics, constant_columns
 from .media.files import as_tensor
 from .media.relative import relative
+from .media.simple_features import series_features, shares
 from .media.stream_picture import draw_channels, draw_measurement
 from .media.summaries import span
 
@@ -307,6 +308,13 @@ class SensorChopper(Chopper):
     def measured(self, values: Float[Tensor, "t p"]) -> Float[Tensor, "t p"]:
         mean, std = (torch.tensor(row, device=values.device).repeat(self.window) for row in self._normalisation)
         return values * std + mean
+
+    def simple_features(self, item: Stream) -> np.ndarray:
+        values, categories = clock_of(item, self.per_second)[0].numpy(), self.categories or {}
+        numbers = [number for number, name in enumerate(self.names) if name not in categories]
+        parts = [series_features(values[:, numbers])] if numbers else []
+        parts += [shares(values[:, [self.names.index(name)]], count) for name, count in categories.items()]
+        return np.concatenate(parts)
 
     def draw(self, canvas: Any, item: Stream) -> None:
         """Draws every channel over time, and lines where windows begin. More than 12 channels are drawn as an image.

@@ -102,6 +102,9 @@ class TextChopper(IdChopper):
         characters = span(map(len, texts), "character(s)")
         return f"{characters}, {super().summary(raws)} of {self.vocabulary.size:,} ids ({self.vocabulary.name})"
 
+    def simple_features(self, item: str | Sequence[int]) -> str:
+        return item if isinstance(item, str) else self.vocabulary.restore(item)
+
     def encoded(self, item: str | Sequence[int]) -> list[int]:
         """Returns the ids of a text. Every mark becomes its special id. With `words` a space before a mark is dropped.
         A sequence of ids is returned unchanged, as a list."""

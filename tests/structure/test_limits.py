@@ -109,6 +109,7 @@ def test_independent_files_do_not_import_each_other():
 
 
 SMALL = {
+    "inference.limited": "a function in a process of its own with a time limit",
     "models.attention.message_passing": "attention in plain Python, a program to read first",
     "models.attention.weights": "the weights that kernels do not return",
     "models.frozen": "a trained model inside another model",

@@ -45,7 +45,7 @@ def test_baselines_are_those_of_a_loop(past, period, steps, window):
             if index - step % period >= 0 and not math.isnan(past[index])
         ]  # fmt: skip
         expected.append(earlier[0] if earlier else last)
-    baselines = task.baselines(tokens, steps)[0]
+    baselines = task.naive(tokens, steps)[0]
     assert baselines[0, :, 0].tolist() == pytest.approx([last] * steps, abs=1e-4)
     assert baselines[1, :, 0].tolist() == pytest.approx(expected, abs=1e-4)
 
@@ -62,7 +62,7 @@ def test_losses_and_metrics_are_those_of_scikit_learn(baseline, relative):
     future[1, 2, 0] = future[3, :, 1] = math.nan
     for number, each in enumerate(past):
         tokens = task.chopper.chop(task.chopper.decode(each)).values[None]
-        values[number, 1:3], values[number, 3] = task.baselines(tokens, steps)[0], task.scale(tokens)[0]
+        values[number, 1:3], values[number, 3] = task.naive(tokens, steps)[0], task.scale(tokens)[0]
     base = values[:, 1 + (baseline == "last_period")]
     values[:, 0] = (future - base) / error
     numbers = torch.from_numpy(random.normal(size=(samples, 16)).astype(np.float32))

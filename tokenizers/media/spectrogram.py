@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -21,6 +22,7 @@ from ...files.writing import write_json
 from ...models.batch import Chunks
 from ..base import Role, readable
 from .augmentation import SpectrogramAugmentation
+from .simple_features import small_spectrogram
 from .sound import Clip, SoundChopper
 
 RANGE = 7.0
@@ -59,6 +61,9 @@ class SpectrogramChopper(SoundChopper):
         mean = total[0] / total[2]
         std = (total[1] / total[2] - mean**2).clamp(min=1e-12).sqrt()
         return replace(self, statistics=(float(mean), float(std)))
+
+    def simple_features(self, item: Clip) -> np.ndarray:
+        return small_spectrogram(self.spectrum()(self.chop(item).values))
 
     def save(self, folder: Path) -> None:
         mean, std = self.statistics or (0.0, 1.0)
