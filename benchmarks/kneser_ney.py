@@ -1,5 +1,5 @@
-"""Sequences of bytes with interpolated Kneser-Ney smoothing (`tasks/baselines/ngrams.py`): what counting reaches on the text of
-`lm/shakespeare_char.yaml`, without a network, on the validation text as a whole.
+"""Sequences of bytes with interpolated Kneser-Ney smoothing (`tasks/baselines/ngrams.py`): what counting reaches on the
+text of `lm/shakespeare_char.yaml`, without a network, on the validation text as a whole.
 
     python benchmarks/kneser_ney.py --length 7
 """

@@ -17,9 +17,12 @@ from ..data.split import SampleSplit, spread
 from ..files.pictures import COLOURS, LINES
 from ..files.printing import printable
 from ..files.reading import read_bytes, read_text
+from ..files.records import read_record
 from ..files.writing import write_text
+from ..inference.baseline_table import Comparisons
 from ..inference.document import bars, chart, document, escaped, section, table
 from ..inference.evaluator import Result
+from ..inference.evaluators.baselines import FILE as BASELINES
 from ..inference.evaluators.report import ReportPage
 from ..inference.explorer import colour_of
 from ..inference.generate import Generating, joined, stream_prompts
@@ -74,7 +77,7 @@ def write_run_page(run: Run, file: Path, group: Group | None = None) -> None:
     body = [
         f"<p class=soft>{escaped(run.name)}</p>", *(f"<p>{escaped(line)}</p>" for change in read_changes(run.folder)
                                                     for line in change.lines()),
-        section("Results", *results(run, group), anchor="results"),
+        section("Results", *results(run, group), anchor="results"), *baseline_section(run),
         *curve_section(group), *bits_section(run, group), *report_section(run), *look_sections(run),
         section("The configuration", configuration(run), anchor="configuration"),
     ]  # fmt: skip
@@ -114,6 +117,20 @@ def figures_html(figures: FigureTable) -> str:
     rows = [[escaped(text).replace("\n", "<br>") for text in row] for row in texts]
     notes = "".join(f"<p class=soft>{escaped(line)}</p>" for line in figures.lines_of_captions())
     return table(header, rows, figures.title, len(figures.columns)) + notes
+
+
+def baseline_section(run: Run) -> list[str]:
+    """Returns the comparison with simple models, if the run has one."""
+    file = run.folder / "report" / BASELINES
+    if not os.path.isfile(file) or file.parent.is_symlink():
+        return []
+    parts = []
+    for each in read_record(file, Comparisons).comparisons:
+        rows = [[escaped(cell) for cell in cells] for cells in each.cells()]
+        notes = "".join(f"<p class=soft>{escaped(line)}</p>" for line in each.remarks)
+        title = f"{each.task}: {each.metric} on {each.samples:,} samples of {each.split}"
+        parts += [f"<p>{escaped(each.sentence)}</p>", table(each.header, rows, title, 4), notes]
+    return [section("Compared with simple models", *parts, anchor="baselines")]
 
 
 def curve_section(group: Group) -> list[str]:

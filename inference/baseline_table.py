@@ -122,8 +122,8 @@ def compared_tasks(trained: TrainedRun, names: Sequence[str] | None, metric: str
 def numbered(
     trained: TrainedRun, name: str, data: Split, sums: TaskSums, fitted: TaskBaselines
 ) -> tuple[RunSums, TaskBaselines, Units]:
-    """Returns the sums of a run and those of simple models on the same split, with the units of its samples. Samples are
-    numbered from 0; the numbers of the windows of a corpus are the indices of their first ids."""
+    """Returns the sums of a run and those of simple models on the same split, with the units of its samples. Samples
+    are numbered from 0; the numbers of the windows of a corpus are the indices of their first ids."""
     kind, of, labels = units_of(data, trained.group)
     about = About(format=FORMAT, split=data.name, step=trained.step, weights="", tasks=(name,), kind=kind, of=of)
     positions = {number: place for place, number in enumerate(sorted(index.number for index in data.all()))}

@@ -121,8 +121,8 @@ class CategoryChopper(Chopper):
         return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[nonempty, None])
 
     def simple_features(self, item: Stream) -> np.ndarray | None:
-        """Returns how often each category occurs at each position of the grid, and the categories of the last time step,
-        one-hot; None if these are more than NUMBERS numbers."""
+        """Returns how often each category occurs at each position of the grid, and the categories of the last time
+        step, one-hot; None if these are more than NUMBERS numbers."""
         values = clock_of(item, self.rate)[0].reshape(len(item), -1).numpy()
         if 2 * values.shape[1] * self.size > NUMBERS:
             return None

@@ -43,6 +43,8 @@ class Start:
     """Comments on keys, by path: {"inputs.image.size": "images are scaled to this size"}."""
     samples: int = 0
     """The number of samples; 0 for texts."""
+    has_baselines: bool = True
+    """Whether the run is compared with simple models at its end."""
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -61,12 +63,14 @@ class Start:
             "data": self.data,
             "training": {**self.training, "learning_rate": 0.02, "optimizer": muon, "schedule": schedule, "clip": None},
             "checkpoints": {"best": self.best},
+            **({"evaluation": {"baselines": True}} if self.has_baselines else {}),
         }  # fmt: skip
 
     @property
     def all_comments(self) -> dict[str, str]:
         """The comments on keys, also on those that all kinds of data have."""
         comments = {"model.context": "the largest number of tokens in a sample", **self.comments}
+        comments |= {"evaluation.baselines": "simple models, fitted to the same samples"} if self.has_baselines else {}
         if self.samples:
             split = self.data.get("split", {"val": 0.1})
             trained = self.samples * (1 - split.get("val", 0) - split.get("test", 0))

@@ -159,6 +159,7 @@ def table(path: Path, encoder: str | None = None) -> Start:
     windows = f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples"
     return Start(
         question=learned.question, inputs=inputs, tasks=learned.tasks, best=learned.best, samples=samples,
+        has_baselines=learned.has_baselines,
         model=model_of(tokens + 1, samples, attention=learned.attention), training=training_of(int(samples * 0.7)),
         data={"dataset": dataset, "split": {"val": SHARE, "test": SHARE}},
         found=[*lines_about(found, len(streams)), windows, *learned.lines],
@@ -184,6 +185,8 @@ class Learned(NamedTuple):
     best: str
     attention: str
     lines: Sequence[str] = ()
+    has_baselines: bool = True
+    """Whether simple models can predict the same."""
 
 
 def learned_from(found: Found, plan: ForecastPlan | None, target: str) -> Learned:
@@ -199,7 +202,8 @@ def learned_from(found: Found, plan: ForecastPlan | None, target: str) -> Learne
         question = f"What are the next {plan.horizon} measurements?"
         return Learned(question, tasks, "val/loss", "same_sample", [f"{command} forecasts from the last row"])
     tasks = {"next": {"use": "next_item", "target": target, "at": target}}
-    return Learned("What are the next measurements?", tasks, "val/loss", "same_sample & causal")
+    question = "What are the next measurements?"
+    return Learned(question, tasks, "val/loss", "same_sample & causal", has_baselines=False)
 
 
 @dataclass(frozen=True)

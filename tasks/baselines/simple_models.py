@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -281,9 +282,10 @@ def character_columns(texts: Sequence[Sequence[str]]) -> list[Any]:
     counter = HashingVectorizer(
         analyzer="char", ngram_range=N_GRAMS, n_features=HASHED, alternate_sign=False, norm=None
     )
-    counts = [counter.transform(part) if len(part) else sparse.csr_matrix((0, HASHED)) for part in texts]
-    weights = TfidfTransformer(sublinear_tf=True).fit(counts[0])
-    return [weights.transform(part) for part in counts]
+    counts = [counter.transform(part) if len(part) else sparse.csr_array((0, HASHED)) for part in texts]
+    used = np.flatnonzero(counts[0].getnnz(axis=0))
+    weights = TfidfTransformer(sublinear_tf=True).fit(counts[0][:, used])
+    return [weights.transform(part[:, used]) for part in counts]
 
 
 def dense_columns(train: Examples, others: Sequence[Examples]) -> list[np.ndarray]:
@@ -294,7 +296,8 @@ def dense_columns(train: Examples, others: Sequence[Examples]) -> list[np.ndarra
     columns = [[examples.numbers] for examples in every]
     for number in range(len(train.texts)):
         counted = character_columns([examples.texts[number] for examples in every])
-        reduction = TruncatedSVD(REDUCED, random_state=0).fit(counted[0])
+        few = counted[0].shape[1] <= REDUCED
+        reduce = methodcaller("toarray") if few else TruncatedSVD(REDUCED, random_state=0).fit(counted[0]).transform
         for of_examples, matrix in zip(columns, counted):
-            of_examples.append(reduction.transform(matrix))
+            of_examples.append(reduce(matrix))
     return [np.concatenate(of_examples, 1) for of_examples in columns]

@@ -21,8 +21,8 @@ WITHOUT = {"codes", "encoded", "score", "video"}
 def test_items_have_arrays_of_one_shape_or_texts(name):
     example = importlib.import_module(MODULES[name]).EXAMPLE
     options = example.options | ({"statistics": (-5.0, 3.0)} if "statistics" in example.options else {})
-    tokenizer = next(each for each in vars(importlib.import_module(MODULES[name])).values()
-                     if isinstance(each, type) and each.__module__ == MODULES[name] and hasattr(each, "Chopper"))  # fmt: skip
+    classes = [each for each in vars(importlib.import_module(MODULES[name])).values() if isinstance(each, type)]
+    tokenizer = next(each for each in classes if each.__module__ == MODULES[name] and hasattr(each, "Chopper"))
     chopper = tokenizer.Chopper(**options).fit(example.items, Role())
     features = [chopper.simple_features(chopper.decode(item)) for item in example.items()]
     assert (name in WITHOUT) == (features[0] is None)
