@@ -47,7 +47,7 @@ class NextSteps:
 
     def rows(self, with_task: bool) -> list[dict[str, Any]]:
         """Returns one row per channel and step; `with_task`: with the name of the task."""
-        baselines = [name for name in ("last_value", "last_period") if name in self.answer]
+        baselines = [name for name in LABELS if name in self.answer and name != "values"]
         return [
             {**({"task": self.task} if with_task else {}),
              "time": self.moments.text(time), "step": step + 1, "channel": channel, "value": values[step],

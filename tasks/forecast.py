@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from pydantic import Field, FiniteFloat
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
 from ..files.reading import DataError
@@ -22,42 +22,72 @@ from ..tokenizers.base import Example
 from ..tokenizers.media.relative import differences
 from ..tokenizers.sensor import SensorChopper
 from .base import Metric, Needs, Task, TrainingColumns, known_values, per_target
-from .baselines.forecast_rules import forecast_baselines
+from .baselines.forecast_rules import fit_ridge, forecast_baselines, ridge_forecast
 from .baselines.simple_models import Baseline
 from .measuring.forecast_report import ForecastReporter
 from .measuring.report import Reporter
 
-BASELINES = ("last_value", "last_period")
-"""The baselines: the last value, and the value at the same time in the last period."""
+BASELINES = ("last_value", "last_period", "ridge")
+"""The baselines: the last value, the value at the same time in the last period, and a ridge regression."""
 
 FITTED = 256
 """The number of items from which `fit` computes at a time."""
+MOST_NUMBERS = 2**24
+"""The largest number of measurements from which the ridge regression is fitted; they are spread evenly."""
 
 
 class Spread(Record):
-    """The content of the assets file `spread.json`: for each channel, the baseline with the smaller mean absolute error
-    in the training data, and for each step ahead the root mean square error of this baseline."""
+    """The content of the assets file `spread.json`: for each channel, the baseline with the smallest mean absolute
+    error in the training data (of the ridge regression: in a cross-validation), and for each step ahead the root mean
+    square error of this baseline."""
 
-    baseline: Annotated[list[Literal["last_value", "last_period"]], Field(min_length=1)]
-    error: list[Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]]
+    baseline: Annotated[list[Literal["last_value", "last_period", "ridge"]], Field(min_length=1)]
+    error: Annotated[
+        list[Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]], Field(min_length=1)
+    ]
     """One list per channel, with one number per step ahead."""
     tokens: tuple[int, int]
     """The smallest and the largest number of tokens of an item. Others have no forecast."""
+    ridge: list[list[list[FiniteFloat]]] | None = None
+    """The coefficients (c, k, h) of the ridge regression (`forecast_rules.fit_ridge`); None: it was not fitted."""
+    typical: list[Annotated[FiniteFloat, Field(gt=0)]] | None = None
+    """For each channel the root mean square error of the last period or, without a period, of the last value, by which
+    the scale of an item is divided. None: that of the chosen baseline."""
+
+    @model_validator(mode="after")
+    def shapes(self) -> Spread:
+        """Checks the record. Raises ValueError if the ridge regression does not fit the channels and steps."""
+        channels, steps = len(self.error), len(self.error[0])
+        if self.typical is not None and len(self.typical) != channels:
+            raise ValueError(f"typical has {len(self.typical)} numbers for {channels} channels")
+        if self.ridge is None and "ridge" in self.baseline:
+            raise ValueError("the ridge regression has no coefficients")
+        if self.ridge is not None:
+            inputs = {len(rows) for rows in self.ridge}
+            if (
+                len(self.ridge) != channels
+                or len(inputs) != 1
+                or {len(row) for rows in self.ridge for row in rows} != {steps}
+            ):
+                raise ValueError(f"the ridge regression is not for {channels} channels and {steps} steps")
+        return self
 
 
 class QuantileHead(PooledLinear):
     """Predicts increasing quantiles (s, h, c, q) for each step and channel from pooled vectors. The median is a linear
     function; the other quantiles are at a distance from it that is a sum of positive numbers (compare Park et al. 2022,
-    arXiv:2111.06581). The median is multiplied by the scale of the item (`targets.values[:, 3]`), the distances by its
-    square root, since errors grow more slowly than the scale. `median` is the index of the median."""
+    arXiv:2111.06581). The median is multiplied by the scale of the item (`targets.values[:, 1]`), the distances by its
+    square root, since errors grow more slowly than the scale. `median` is the index of the median. The weights are zero
+    at the start, so that a training begins with the forecast of the baseline."""
 
     def __init__(self, pooling: Pooling, width: int, shape: tuple[int, int, int], median: int):
         super().__init__(pooling, width, math.prod(shape))
         self.shape, self.median = shape, median
+        self.linear.weight.role = "zero"
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s h c q"]:
         numbers = self.linear(self.pooled(x, targets)).float().unflatten(1, self.shape)
-        gaps, scale = F.softplus(numbers), targets.values[:, 3, ..., None]
+        gaps, scale = F.softplus(numbers), targets.values[:, 1, ..., None]
         below = -gaps[..., : self.median].flip(-1).cumsum(-1).flip(-1)
         above = gaps[..., self.median + 1 :].cumsum(-1)
         median = numbers[..., self.median : self.median + 1]
@@ -72,10 +102,12 @@ class Forecast(Task):
         tasks: {next: {use: forecast, target: air_future, input: air}}
 
     All steps are predicted at once: the first `horizon` (null: all in the column) of the named `channels` (null: all),
-    each with the `quantiles`; the forecast itself is their median. The metrics compare it with two baselines: the last
-    value and, if the input has a `period`, the value at the same time in the last period. For each channel, the model
-    predicts the difference from the baseline that is better in the training data, in units of its error. If the input
-    is `relative`, these units are multiplied by the scale of its differences.
+    each with the `quantiles`; the forecast itself is their median. The metrics compare it with baselines: the last
+    value; if the input has a `period`, the value at the same time in the last period; and with `ridge`, if all training
+    items have the same length, a ridge regression on the differences in the item, without a constant (if values are
+    missing, the last period replaces it). For each channel, the model predicts the difference from the baseline that is
+    best in the training data, in units of its error. If the input is `relative`, these units are multiplied by the
+    scale of its differences.
 
     The loss is the mean over the quantiles q of twice the pinball loss max(q (y - p), (q - 1) (y - p)) of the
     prediction p for the true value y (Koenker & Bassett 1978); for the median it is the absolute error. Missing values
@@ -86,7 +118,7 @@ class Forecast(Task):
 
     def __init__(
         self, *, target: str, input: str, channels: list[str] | None = None, horizon: int | None = None,
-        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+        quantiles: Sequence[float] = (0.1, 0.5, 0.9), ridge: bool = True,
         pooling: Callable[..., Pooling] = MeanPooling, weight: float = 1.0,
     ):  # fmt: skip
         if sorted(set(quantiles)) != list(quantiles) or not all(0 < q < 1 for q in quantiles) or 0.5 not in quantiles:
@@ -96,7 +128,7 @@ class Forecast(Task):
         if channels is not None and (not channels or len(set(channels)) < len(channels)):
             raise ValueError("channels must name at least one channel, each once")
         self.target, self.input, self.named, self.first = target, input, channels, horizon
-        self.quantiles, self.pooling, self.weight = tuple(quantiles), pooling, weight
+        self.quantiles, self.ridge, self.pooling, self.weight = tuple(quantiles), ridge, pooling, weight
 
     @property
     def needs(self) -> Needs:
@@ -140,9 +172,9 @@ class Forecast(Task):
         return len(self.learned.error[0])
 
     @cached_property
-    def learned_tensors(self) -> tuple[Bool[Tensor, "c"], Float[Tensor, "h c"]]:
-        """Whether each channel is predicted from its last period (else from its last value), and the errors of the
-        baselines. Raises DataError if they belong to other channels."""
+    def learned_tensors(self) -> tuple[Int[Tensor, "c"], Float[Tensor, "h c"]]:
+        """The number among BASELINES of that of each channel, and the errors of these baselines. Raises DataError if
+        they belong to other channels."""
         learned = self.learned
         if len({len(row) for row in learned.error}) != 1 or not len(learned.error) == len(learned.baseline):
             raise DataError(
@@ -150,7 +182,19 @@ class Forecast(Task):
             )
         if len(learned.error) != len(self.channels):
             raise DataError(f"spread.json has {len(learned.error)} channels, but the task {len(self.channels)}")
-        return torch.tensor([name == "last_period" for name in learned.baseline]), torch.tensor(learned.error).T
+        chosen = [BASELINES.index(name) for name in learned.baseline]
+        return torch.tensor(chosen), torch.tensor(learned.error).T
+
+    @cached_property
+    def coefficients(self) -> Float[np.ndarray, "c k h"]:
+        """The coefficients of the ridge regression."""
+        return np.array(self.learned.ridge, dtype=np.float64)
+
+    @property
+    def names_of_baselines(self) -> list[str]:
+        """The names of the baselines that answers and metrics contain."""
+        has = {"last_value": True, "last_period": bool(self.period), "ridge": self.learned.ridge is not None}
+        return [name for name in BASELINES if has[name]]
 
     def future(self, value: Any) -> Float[Tensor, "h c"]:
         """Returns the predicted steps and channels of a value of the target column. Raises DataError if it is no array
@@ -177,9 +221,13 @@ class Forecast(Task):
         """Returns the better baseline of each channel and its errors. Raises DataError if no sample has both the input
         and the target, if the input is shorter than a period, or if its last token would be padded."""
         sums = squares = count = torch.zeros((), dtype=torch.float64)
-        lengths = set()
+        lengths, kept, items = set(), [], 0
         for tokens, futures in self.stacked(data):
             lengths.add(tokens.shape[1])
+            past = self.past(tokens)
+            every = math.ceil(len(data) * past[0].numel() / MOST_NUMBERS)
+            kept.append((past[-items % every :: every], futures[-items % every :: every]))
+            items += len(past)
             difference = (futures[:, None] - self.naive(tokens, futures.shape[1])).double()
             sums = sums + difference.abs().nansum((0, 2))
             squares = squares + difference.square().nansum(0)
@@ -188,13 +236,37 @@ class Forecast(Task):
             raise DataError(f"no training sample has both the input {self.input!r} and the column {self.target!r}")
         if empty := [name for name, known in zip(self.channels, count.sum(0).tolist()) if not known]:
             raise DataError(f"column {self.target!r}: {empty[0]!r} has no value in the training data")
-        best = sums.argmin(0)  # a tie is that of the last value
-        chosen = squares[best, :, torch.arange(len(best))].T  # (h, c)
-        error = (chosen / count.clamp(min=1)).sqrt()
-        mean = (chosen.sum(0) / count.sum(0)).sqrt()
+        known, steps = count.sum(0), count.clamp(min=1)
+        absolute, typical = sums / known, (squares[int(bool(self.period))].sum(0) / known).sqrt()
+        squared, ridge = squares / steps, None
+        if self.ridge and len(lengths) == 1 and (fitted := self.fit_ridge(kept)) is not None:
+            ridge, cross_validated, of_ridge = fitted
+            absolute = torch.cat([absolute, cross_validated[None]])
+            squared = torch.cat([squared, of_ridge[None]])
+        best = absolute.nan_to_num(torch.inf).argmin(0)  # a tie is that of the first one
+        error = squared[best, :, torch.arange(len(best))].T.sqrt()  # (h, c)
+        mean = error.square().mean(0).sqrt()
         error = torch.where(error > 1e-6 * mean, error, torch.where(mean > 0, mean, torch.ones_like(mean)))
-        baseline = [BASELINES[number] for number in best.tolist()]
-        return Spread(baseline=baseline, error=error.T.tolist(), tokens=(min(lengths), max(lengths)))
+        return Spread(
+            baseline=[BASELINES[number] for number in best.tolist()], error=error.T.tolist(), ridge=ridge,
+            tokens=(min(lengths), max(lengths)), typical=torch.where(typical > 0, typical, 1.0).tolist(),
+        )  # fmt: skip
+
+    def fit_ridge(
+        self, kept: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[list, Float[Tensor, "c"], Float[Tensor, "h c"]] | None:  # fmt: skip
+        """Returns (coefficients, mean absolute errors in a cross-validation, mean squared errors) of the ridge
+        regression, from windows without missing values; None if there are too few."""
+        windows, futures = (torch.cat(column).double().numpy() for column in zip(*kept))
+        complete = ~np.isnan(windows).any((1, 2))
+        windows, futures = windows[complete], futures[complete]
+        if windows.shape[1] < 1 + (self.period or 1) or len(windows) < 2:
+            return None
+        coefficients, constants, errors = fit_ridge(windows, futures, self.period)
+        if np.isnan(errors).all():
+            return None
+        squares = (futures - ridge_forecast(coefficients, constants, windows, futures.shape[1], self.period)) ** 2
+        return coefficients.tolist(), torch.from_numpy(errors), torch.from_numpy(np.nanmean(squares, axis=0))
 
     def stacked(self, data: TrainingColumns) -> Iterator[tuple[Float[Tensor, "s t p"], Float[Tensor, "s h c"]]]:
         """Yields the values of the tokens of training items and their futures, of FITTED items of the same length
@@ -228,9 +300,9 @@ class Forecast(Task):
         return values.reshape(len(tokens), -1, len(self.chopper.names))[..., self.columns]
 
     def naive(self, tokens: Float[Tensor, "s t p"], steps: int) -> Float[Tensor, "s 2 h c"]:
-        """Returns the two BASELINES for the steps after items of the input, from the values of their tokens. A missing
-        value of the last period is replaced by that of an earlier period, or if there is none by the last known value,
-        and this one, if the item has none, by the channel's mean in the training data."""
+        """Returns the first two BASELINES for the steps after items of the input, from the values of their tokens. A
+        missing value of the last period is replaced by that of an earlier period, or if there is none by the last known
+        value, and this one, if the item has none, by the channel's mean in the training data."""
         past = self.past(tokens)
         mean = self.past(torch.zeros_like(tokens[:1, :1]))[0, 0]
         known, count = ~past.isnan(), past.shape[1]
@@ -243,6 +315,18 @@ class Forecast(Task):
             season = torch.where(season.isnan(), past[:, first - start], season)
         return torch.stack([last, torch.where(season.isnan(), last, season)], 1)
 
+    def forecasts(self, tokens: Float[Tensor, "s t p"]) -> Float[Tensor, "s b h c"]:
+        """Returns the forecasts of the baselines that this task has. The last period replaces a ridge regression if a
+        value of the channel is missing."""
+        naive = self.naive(tokens, self.horizon)
+        if self.learned.ridge is None:
+            return naive
+        past = self.past(tokens)
+        windows = past.double().numpy()
+        ridge = ridge_forecast(self.coefficients, 0.0, windows, self.horizon, self.period)
+        is_complete = ~past.isnan().any(1, keepdim=True)
+        return torch.cat([naive, torch.where(is_complete, torch.from_numpy(ridge).float(), naive[:, 1])[:, None]], 1)
+
     def summary(self, values: Sequence[Any]) -> str:
         return f"{len(values):,} futures of {self.horizon} steps of {', '.join(self.channels)}" if self.learned else ""
 
@@ -252,14 +336,14 @@ class Forecast(Task):
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """Returns the unchanged batch and the targets. Their slots are those that the pooling reads. Their values have
-        the shape (s, 4, h, c). For each sample, step and channel, the four numbers are: the difference of the future
-        value from the chosen baseline, in units of the baseline's error (NaN if it is missing); the two BASELINES (NaN
-        without the input); the scale of the predicted differences. The baselines are computed only from the tokens of
-        the input, which the model reads. `count` is the number of known differences."""
+        the shape (s, 2 + b, h, c). For each sample, step and channel, the numbers are: the difference of the future
+        value from the chosen baseline, in units of the baseline's error (NaN if it is missing); the scale of the
+        predicted differences; the b baselines (NaN without the input). The baselines are computed only from the tokens
+        of the input, which the model reads. `count` is the number of known differences."""
         slots, groups = slots_read(self.pooling, batch.first)
-        periodic, error = self.learned_tensors
-        values = torch.full((batch.first.samples, 4, self.horizon, len(self.channels)), math.nan)
-        values[:, 3] = 1.0
+        count = 2 + (self.learned.ridge is not None)
+        values = torch.full((batch.first.samples, 2 + count, self.horizon, len(self.channels)), math.nan)
+        values[:, 1] = 1.0
         for planned in batch.sets.values():
             if (chunk := planned.chunks.get(self.input)) is not None:
                 items = planned.tokens.sample.flatten()[chunk.slots[chunk.counts.cumsum(0) - 1]] - 1
@@ -267,12 +351,12 @@ class Forecast(Task):
                 for count in chunk.counts[(chunk.counts >= low) & (chunk.counts <= high)].unique().tolist():
                     of_items = chunk.counts == count
                     tokens = chunk.values[of_items.repeat_interleave(chunk.counts)].unflatten(0, (-1, count))
-                    values[items[of_items], 1:3] = self.naive(tokens, self.horizon)
-                    values[items[of_items], 3] = self.scale(tokens)[:, None].expand(-1, self.horizon, -1)
+                    values[items[of_items], 2:] = self.forecasts(tokens)
+                    values[items[of_items], 1] = self.scale(tokens)[:, None].expand(-1, self.horizon, -1)
+        base, error = self.predicted_from(values)
         for sample, value in enumerate(batch.first.labels[self.target]):
             if value is not None:
-                base = torch.where(periodic, values[sample, 2], values[sample, 1])
-                values[sample, 0] = (self.future(value) - base) / error
+                values[sample, 0] = (self.future(value) - base[sample]) / error
         count = int((~values[:, 0].isnan()).sum())
         return batch, Targets(
             values=values, slots=slots, groups=groups, count=count, of_encoder=batch.encoder is not None
@@ -280,18 +364,21 @@ class Forecast(Task):
 
     def scale(self, tokens: Float[Tensor, "s t p"]) -> Float[Tensor, "s c"]:
         """Returns the factors by which the predicted differences of items are multiplied. If the input is `relative`, a
-        factor is the root mean square of the differences in the item (see `media/relative.py`), divided
-        by that of the baseline's errors in the training data. Otherwise, and if no difference is known, it is 1."""
-        periodic, error = self.learned_tensors
+        factor is the root mean square of the differences in the item (see `media/relative.py`), divided by that of such
+        differences in the training data (`Spread.typical`). Otherwise, and if no difference is known, it is 1."""
+        chosen, error = self.learned_tensors
         if not self.chopper.relative:
-            return torch.ones(len(tokens), len(periodic))
+            return torch.ones(len(tokens), len(chosen))
         past = tokens.reshape(len(tokens), -1, len(self.chopper.names))[..., self.columns]  # normalised
         items, count = past.shape[:2]
         item, index = torch.arange(items).repeat_interleave(count), torch.arange(count).repeat(items)
         found = differences(past.flatten(0, 1), item, index, items, self.period)
         zero, one = (self.past(torch.full_like(tokens[:1, :1], value))[0, 0] for value in (0.0, 1.0))
-        typical = error.square().mean(0).sqrt() / (one - zero)
-        return (torch.where(periodic, found.season_scale, found.change_scale) / typical).nan_to_num(1.0)
+        typical = self.learned.typical
+        typical = error.square().mean(0).sqrt() if typical is None else torch.tensor(typical)
+        has_season = (chosen > 0) & bool(self.period)
+        scale = torch.where(has_season, found.season_scale, found.change_scale)
+        return (scale / (typical / (one - zero))).nan_to_num(1.0)
 
     def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
         return known_values(targets.values[:, 0])
@@ -307,16 +394,14 @@ class Forecast(Task):
 
     def measure(self, output: Float[Tensor, "s h c q"], targets: Targets) -> dict[str, Tensor]:
         """Returns sums over the samples and steps for each channel (c), in the unit of the data: the absolute errors of
-        the median (`median`) and of the two BASELINES, the count of values between the lowest and the highest quantile
+        the median (`median`) and of the baselines, the count of values between the lowest and the highest quantile
         (`inside`), and the count of known values (`known`)."""
-        periodic, error = (each.to(output.device, non_blocking=True) for each in self.learned_tensors)
-        difference, last, period, _ = targets.values.unbind(1)
+        difference, _, *baselines = targets.values.unbind(1)
+        base, error = self.predicted_from(targets.values)
         is_present, predicted = ~difference.isnan(), output.float()
-        future = torch.where(periodic, period, last) + difference * error
-        errors = {
-            "median": (predicted[..., self.quantiles.index(0.5)] - difference) * error,
-            "last_value": last - future, "last_period": period - future,
-        }  # fmt: skip
+        future = base + difference * error
+        errors = {"median": (predicted[..., self.quantiles.index(0.5)] - difference) * error}
+        errors |= {name: each - future for name, each in zip(BASELINES, baselines)}
         sums = {name: torch.where(is_present, each.abs(), 0.0).sum((0, 1)) for name, each in errors.items()}
         inside = is_present & (predicted[..., 0] <= difference) & (difference <= predicted[..., -1])
         return {**sums, "inside": inside.sum((0, 1)), "known": is_present.sum((0, 1))}
@@ -324,11 +409,11 @@ class Forecast(Task):
     @property
     def metrics(self) -> dict[str, Metric]:
         """`loss`; for each channel the mean absolute error of the forecast in the unit of the data (`mae`) and those of
-        the baselines (`mae_last_value`, and with a `period` `mae_last_period`), and the share of the true values
-        between the lowest and the highest quantile (`coverage`). With several channels: `mae_NAME` and so on."""
+        the baselines (`mae_last_value`, with a `period` `mae_last_period`, with a ridge regression `mae_ridge`), and
+        the share of the true values between the lowest and the highest quantile (`coverage`). With several channels:
+        `mae_NAME` and so on."""
         metrics = {"loss": Metric("pinball loss, in errors of the baseline", of_sums=per_target)}
-        errors = {"mae": "median", "mae_last_value": "last_value"}
-        errors |= {"mae_last_period": "last_period"} if self.period else {}
+        errors = {"mae": "median"} | {f"mae_{name}": name for name in self.names_of_baselines}
         for number, channel in enumerate(self.channels):
             ending = f"_{channel}" if len(self.channels) > 1 else ""
             for name, kind in errors.items():
@@ -346,7 +431,8 @@ class Forecast(Task):
     @property
     def vectors(self) -> list[str]:
         levels = [f"quantiles.{channel}.{quantile:g}" for channel in self.channels for quantile in self.quantiles]
-        return [*(f"{key}.{channel}" for key in ("values", *BASELINES) for channel in self.channels), *levels]
+        keys = ("values", *self.names_of_baselines)
+        return [*(f"{key}.{channel}" for key in keys for channel in self.channels), *levels]
 
     @property
     def headline(self) -> str:
@@ -367,25 +453,26 @@ class Forecast(Task):
 
     def baseline_target(self, targets: Targets) -> np.ndarray:
         """Returns the future (h, c) in the unit of the data."""
-        base, error = self.predicted_from(targets)
+        base, error = self.predicted_from(targets.values)
         return (base + targets.values[:, 0] * error)[0].double().numpy()
 
     def baseline_output(self, prediction: np.ndarray, targets: Targets) -> Float[Tensor, "1 h c q"]:
-        base, error = self.predicted_from(targets)
+        base, error = self.predicted_from(targets.values)
         return (torch.as_tensor(prediction, dtype=torch.float32) - base[..., None]) / error[..., None]
 
-    def predicted_from(self, targets: Targets) -> tuple[Float[Tensor, "s h c"], Float[Tensor, "h c"]]:
-        """Returns the values from which the head predicts differences, and the units of the differences."""
-        periodic, error = self.learned_tensors
-        _, last, period, _ = targets.values.unbind(1)
-        return torch.where(periodic, period, last), error
+    def predicted_from(self, values: Float[Tensor, "s v h c"]) -> tuple[Float[Tensor, "s h c"], Float[Tensor, "h c"]]:
+        """Returns the forecasts of the chosen baselines, from which the head predicts differences, and the units of the
+        differences. `values` are those of the targets."""
+        chosen, error = (each.to(values.device, non_blocking=True) for each in self.learned_tensors)
+        numbers = (2 + chosen).expand(len(values), 1, *values.shape[2:])
+        return values.gather(1, numbers).squeeze(1), error
 
     def as_answer(self, value: Any) -> Any:
         """Returns a value of the target column as lists of numbers by channel."""
         return by_channel(self.channels, self.future(value))
 
     def reporter(self) -> Reporter:
-        return ForecastReporter(self.channels, self.quantiles, self.learned.error, bool(self.period))
+        return ForecastReporter(self.channels, self.quantiles, self.learned.error, self.names_of_baselines)
 
     @property
     def reason(self) -> str:
@@ -396,21 +483,19 @@ class Forecast(Task):
 
     def answers(self, output: Float[Tensor, "s h c q"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Returns for every sample the forecast in the unit of the data, {"values": {"air": [12.5, ...]}} with one
-        number per step, in the same form the baselines `last_value` and (with a `period`) `last_period`, and
-        {"quantiles": {"air": {"0.1": [11.0, ...], ...}}}. The answer to a sample without the input, or with
+        number per step, in the same form the baselines (`last_value`, `last_period`, `ridge`), and {"quantiles": {"air": {"0.1": [11.0, ...], ...}}}. The answer to a sample without the input, or with
         another number of tokens than in the training data, is an error."""
-        periodic, error = self.learned_tensors
-        _, last, period, _ = targets.values.cpu().unbind(1)
-        base = torch.where(periodic, period, last)[..., None]
-        quantiles = base + output.float().cpu() * error[..., None]
+        values = targets.values.cpu()
+        base, error = self.predicted_from(values)
+        baselines = dict(zip(BASELINES, values[:, 2:].unbind(1)))
+        quantiles = base[..., None] + output.float().cpu() * error[..., None]
         answers: list[dict[str, Any]] = []
         for sample in range(batch.first.samples):
-            if last[sample].isnan().any():
+            if base[sample].isnan().any():
                 answers.append({"error": self.reason})
                 continue
             answer = {"values": by_channel(self.channels, quantiles[sample, ..., self.quantiles.index(0.5)])}
-            answer |= {"last_value": by_channel(self.channels, last[sample])}
-            answer |= {"last_period": by_channel(self.channels, period[sample])} if self.period else {}
+            answer |= {name: by_channel(self.channels, baselines[name][sample]) for name in self.names_of_baselines}
             answer["quantiles"] = {
                 channel: by_channel([f"{quantile:g}" for quantile in self.quantiles], quantiles[sample, :, number])
                 for number, channel in enumerate(self.channels)

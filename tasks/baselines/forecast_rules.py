@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from .simple_models import FOLDS, Baseline, Examples
+from .simple_models import Baseline, Examples
 
 Windows = Float[np.ndarray, "n t c"]
 Futures = Float[np.ndarray, "n h c"]
@@ -22,6 +22,7 @@ Rule = Callable[[Windows, int, int | None], Futures]
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """The penalties of the ridge regression that cross-validation compares, for differences with std 1."""
+FOLDS = 5
 WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 """The weights of the latest value in exponential smoothing that are compared on the training data."""
 SCORED = 2000
@@ -133,7 +134,8 @@ def smoothed(weight: float, windows: Windows, steps: int, period: int | None) ->
 
 def ridge_rule(has_constant: bool, windows: Windows, futures: Futures, period: int | None) -> Rule:
     """Returns a ridge regression on the differences in a window (see `fit_ridge`)."""
-    return partial(ridge_forecast, *fit_ridge(windows, futures, period, has_constant))
+    coefficients, constants, _ = fit_ridge(windows, futures, period, has_constant)
+    return partial(ridge_forecast, coefficients, constants)
 
 
 Coefficients = Float[np.ndarray, "c k h"]
@@ -142,28 +144,24 @@ Coefficients = Float[np.ndarray, "c k h"]
 
 def fit_ridge(
     windows: Windows, futures: Futures, period: int | None, has_constant: bool = False
-) -> tuple[Coefficients, Float[np.ndarray, "h c"]]:
-    """Returns the coefficients and constants (0 without `has_constant`) of a ridge regression for each channel, from
-    its differences in the window (`differences`) to the difference of the future from the last period or value. The
-    penalty is chosen by cross-validation on consecutive parts of the training data. Without a constant, a forecast does
-    not depend on the season in which the training data were measured. Windows with a missing future are excluded."""
-    from sklearn.linear_model import Ridge
-
-    steps, (relative, base) = futures.shape[1], differences(windows, futures.shape[1], period)
-    coefficients = np.zeros((windows.shape[2], relative.shape[1], steps))
-    constants = np.zeros(futures.shape[1:])
+) -> tuple[Coefficients, Float[np.ndarray, "h c"], Float[np.ndarray, "c"]]:
+    """Returns (coefficients, constants, errors) of a ridge regression for each channel, from its differences in the
+    window (`differences`) to the difference of the future from the last period or value. The errors are the mean
+    absolute errors of a cross-validation on consecutive parts of the training data, by which the penalty is chosen; NaN
+    for a channel with too few windows. Windows with a missing future are excluded. Without `has_constant` the constants
+    are 0: a constant would learn the trend of the season in which the data were measured."""
+    relative, base = differences(windows, futures.shape[1], period)
+    coefficients = np.zeros((windows.shape[2], relative.shape[1], futures.shape[1]))
+    constants, errors = np.zeros(futures.shape[1:]), np.full(windows.shape[2], np.nan)
     for channel in range(windows.shape[2]):
         changes = futures[..., channel] - base[..., channel]
         known = ~np.isnan(changes).any(1)
         x, y = relative[known, :, channel], changes[known]
-        scale = x.std() if len(x) else 0.0
-        if len(x) < 2 or not scale:
-            continue
-        penalty = best_penalty(x / scale, y, has_constant)
-        model = Ridge(alpha=penalty, fit_intercept=has_constant).fit(x / scale, y)
-        coefficients[channel] = np.asarray(model.coef_).reshape(steps, -1).T / scale
-        constants[:, channel] = model.intercept_
-    return coefficients, constants
+        if len(x) >= 2 * FOLDS and (scale := x.std()) > 0:
+            penalty, errors[channel] = best_penalty(x / scale, y, has_constant)
+            ((weights, constants[:, channel]),) = solutions(x / scale, y, [penalty], has_constant)
+            coefficients[channel] = weights / scale
+    return coefficients, constants, errors
 
 
 def differences(
@@ -176,20 +174,31 @@ def differences(
     return windows[:, :-1] - windows[:, -1:], last_value(windows, steps, period)
 
 
-def best_penalty(x: Float[np.ndarray, "n t"], y: Float[np.ndarray, "n h"], has_constant: bool) -> float:
-    """Returns the penalty with the smallest mean absolute error in cross-validation on consecutive parts."""
-    from sklearn.linear_model import Ridge
-    from sklearn.model_selection import GridSearchCV, KFold
+def best_penalty(
+    x: Float[np.ndarray, "n k"], y: Float[np.ndarray, "n h"], has_constant: bool
+) -> tuple[float, float]:  # fmt: skip
+    """Returns (the penalty with the smallest mean absolute error in a cross-validation on consecutive parts, this
+    error)."""
+    errors = np.zeros(len(PENALTIES))
+    for part in np.array_split(np.arange(len(x)), FOLDS):
+        rest = np.ones(len(x), dtype=bool)
+        rest[part] = False
+        for number, (weights, constant) in enumerate(solutions(x[rest], y[rest], PENALTIES, has_constant)):
+            errors[number] += np.abs(y[part] - x[part] @ weights - constant).sum()
+    best = int(errors.argmin())
+    return PENALTIES[best], float(errors[best] / y.size)
 
-    folds = KFold(min(FOLDS, len(x)))
-    search = GridSearchCV(
-        Ridge(fit_intercept=has_constant),
-        {"alpha": PENALTIES},
-        cv=folds,
-        scoring="neg_mean_absolute_error",
-        refit=False,
-    )
-    return float(search.fit(x, y).best_params_["alpha"])
+
+def solutions(
+    x: Float[np.ndarray, "n k"], y: Float[np.ndarray, "n h"], penalties: Sequence[float], has_constant: bool
+) -> list[tuple[Float[np.ndarray, "k h"], Float[np.ndarray, "h"]]]:
+    """Returns the weights and constants of ridge regressions with several penalties, from one decomposition."""
+    means = (x.mean(0), y.mean(0)) if has_constant else (np.zeros(x.shape[1]), np.zeros(y.shape[1]))
+    centred = x - means[0]
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    target = vectors.T @ (centred.T @ (y - means[1]))
+    weights = [vectors @ (target / (values.clip(min=0) + penalty)[:, None]) for penalty in penalties]
+    return [(each, means[1] - means[0] @ each) for each in weights]
 
 
 def ridge_forecast(

@@ -11,20 +11,27 @@ from jaxtyping import Float
 
 from .report import Mistake, Picture, Reporter, Section, Table, divided
 
-LABELS = {"values": "forecast", "last_value": "last value", "last_period": "same time in the last period"}
+LABELS = {
+    "values": "forecast", "last_value": "last value", "last_period": "same time in the last period",
+    "ridge": "ridge regression",
+}  # fmt: skip
 """The names of the forecast and of the baselines in a picture, by the keys of an answer."""
 
 
 class ForecastReporter(Reporter):
     """The report of a task that predicts `channels` for several steps. `scale` contains, for each channel and step, the
-    error by which the worst answers are compared; `periodic`: whether answers contain the last period."""
+    error by which the worst answers are compared; `baselines`: the names of those that answers contain."""
 
     def __init__(
-        self, channels: Sequence[str], quantiles: Sequence[float], scale: Sequence[Sequence[float]], periodic: bool
+        self,
+        channels: Sequence[str],
+        quantiles: Sequence[float],
+        scale: Sequence[Sequence[float]],
+        baselines: Sequence[str],
     ):
         super().__init__()
         self.channels, self.scale = list(channels), np.array(scale)
-        self.keys = [key for key in LABELS if periodic or key != "last_period"]
+        self.keys = ["values", *baselines]
         self.levels = [f"{quantile:g}" for quantile in quantiles]
         shape = self.scale.shape
         self.samples, self.known = 0, np.zeros(shape, int)

@@ -9,11 +9,13 @@ from chopmix.data.samples import Listed
 from chopmix.experiment.build import TrainingData
 from chopmix.files.reading import DataError
 from chopmix.models.batch import Targets
+from chopmix.tasks.baselines.forecast_rules import fit_ridge, ridge_forecast
 from chopmix.tasks.forecast import Forecast, Spread
 from chopmix.tasks.measuring.forecast_report import ForecastReporter
 from chopmix.tokenizers.sensor import SensorChopper
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 from untrained import untrained
 
@@ -62,8 +64,8 @@ def test_losses_and_metrics_are_those_of_scikit_learn(baseline, relative):
     future[1, 2, 0] = future[3, :, 1] = math.nan
     for number, each in enumerate(past):
         tokens = task.chopper.chop(task.chopper.decode(each)).values[None]
-        values[number, 1:3], values[number, 3] = task.naive(tokens, steps)[0], task.scale(tokens)[0]
-    base = values[:, 1 + (baseline == "last_period")]
+        values[number, 2:], values[number, 1] = task.naive(tokens, steps)[0], task.scale(tokens)[0]
+    base = values[:, 2 + (baseline == "last_period")]
     values[:, 0] = (future - base) / error
     numbers = torch.from_numpy(random.normal(size=(samples, 16)).astype(np.float32))
     head = task.head({}, 16)
@@ -88,8 +90,8 @@ def test_losses_and_metrics_are_those_of_scikit_learn(baseline, relative):
         there = known[..., number]
         true = future.numpy()[..., number][there]
         for name, predicted in (
-            ("mae", quantiles[..., 1]), ("mae_last_value", values[:, 1].numpy()),
-            ("mae_last_period", values[:, 2].numpy()),
+            ("mae", quantiles[..., 1]), ("mae_last_value", values[:, 2].numpy()),
+            ("mae_last_period", values[:, 3].numpy()),
         ):  # fmt: skip
             expected = mean_absolute_error(true, predicted[..., number][there])
             assert metrics[f"{name}_{channel}"] == pytest.approx(expected, rel=1e-4), (name, channel)
@@ -105,14 +107,14 @@ def test_quantiles_never_cross_and_the_median_is_linear(levels, seed):
     head = task.head({}, 8)
     torch.nn.init.normal_(head.linear.weight, std=9.0)
     values = torch.full((3, 4, 4, 2), math.nan)
-    values[:, 3] = torch.tensor([1e-6, 1.0, 1e4])[:, None, None]
+    values[:, 1] = torch.tensor([1e-6, 1.0, 1e4])[:, None, None]
     x = torch.randn(3, 8)
     output = head(x, Targets(values=values, groups=torch.arange(3))).detach()
     assert output.shape == (3, 4, 2, len(quantiles)) and output.isfinite().all()
     assert (output.diff(dim=-1) >= 0).all()
     middle = quantiles.index(0.5)
     linear = head.linear(x).detach().view(3, 4, 2, -1)[..., middle]
-    torch.testing.assert_close(output[..., middle], linear * values[:, 3])
+    torch.testing.assert_close(output[..., middle], linear * values[:, 1])
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
@@ -152,7 +154,7 @@ def training(pairs) -> TrainingData:
 
 def test_the_better_baseline_of_each_channel_is_learned():
     """`a` repeats after 3 measurements, `b` hardly changes."""
-    task = Forecast(target="future", input="wave")
+    task = Forecast(target="future", input="wave", ridge=False)
     task.choppers = {"wave": SensorChopper(channels={"a": None, "b": None}, period=3, mean=0, scale=1)}
     random = np.random.default_rng(0)
     pairs = []
@@ -164,6 +166,54 @@ def test_the_better_baseline_of_each_channel_is_learned():
     learned = task.fit(training([*pairs, ("unreadable", np.zeros((4, 2)))]))
     assert learned.baseline == ["last_period", "last_value"]
     assert max(learned.error[0]) < 0.1 and learned.error[1] == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=1e-3)
+    task.ridge, task.learned = True, None
+    learned = task.fit(training([*pairs, ("unreadable", np.zeros((4, 2)))]))
+    assert learned.baseline[1] == "ridge" and max(learned.error[1]) < 1e-3, "0.1 per step is linear"
+    assert np.shape(learned.ridge) == (2, 3, 4) and len(learned.typical) == 2
+
+
+@pytest.mark.parametrize("period", [None, 3])
+def test_a_ridge_regression_is_the_start_of_the_training(period):
+    """Weights of the head are zero at the start, so the median is the ridge regression; with missing values, the last
+    period."""
+    sensor = SensorChopper(channels={"a": None}, period=period, mean=1, scale=2)
+    task = Forecast(target="future", input="wave")
+    task.choppers = {"wave": sensor}
+    random = np.random.default_rng(0)
+    streams = [np.cumsum(random.normal(size=10))[:, None] + 3 for _ in range(40)]
+    streams = [stream * 0.5 + stream[::-1] for stream in streams]
+    task.learned = task.fit(training([(stream[:6], stream[6:]) for stream in streams]))
+    assert task.learned.baseline == ["ridge"] and "mae_ridge" in task.metrics
+    windows = np.stack([stream[:6] for stream in streams])
+    futures = np.stack([stream[6:] for stream in streams])
+    coefficients, constants, _ = fit_ridge(windows, futures, period)
+    expected = ridge_forecast(coefficients, constants, windows, 4, period)
+    tokens = torch.stack([sensor.chop(sensor.decode(window)).values for window in windows])
+    np.testing.assert_allclose(task.forecasts(tokens)[:, 2], expected, rtol=1e-3, atol=1e-3)
+    moved = torch.stack([sensor.chop(sensor.decode(window + 100)).values for window in windows])
+    np.testing.assert_allclose(task.forecasts(moved)[:, 2], expected + 100, rtol=1e-3, atol=1e-2)
+    tokens[0, 2] = math.nan
+    torch.testing.assert_close(task.forecasts(tokens)[0, 2], task.naive(tokens, 4)[0, 1])
+    head = task.head({}, 8)
+    assert head.linear.weight.role == "zero"
+
+
+def test_items_of_several_lengths_have_no_ridge_regression():
+    task = Forecast(target="future", input="wave")
+    task.choppers = {"wave": SensorChopper(channels={"a": None}, mean=0, scale=1)}
+    random = np.random.default_rng(0)
+    learned = task.fit(training([(random.normal(size=(6 + n % 2, 1)), random.normal(size=(3, 1))) for n in range(40)]))
+    assert learned.ridge is None and learned.baseline == ["last_value"] and learned.tokens == (6, 7)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"ridge": None}, {"ridge": [[[1.0]]]}, {"ridge": [[]]}, {"typical": [1.0, 2.0]}, {"error": []}]
+)
+def test_stored_regressions_that_do_not_fit_are_refused(changes):
+    stored = {"baseline": ["ridge"], "error": [[1.0, 1.0]], "ridge": [[[1.0, 2.0]]], "typical": [1.0], "tokens": (1, 1)}
+    assert Spread(**stored)
+    with pytest.raises(ValidationError):
+        Spread(**stored | changes)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +295,7 @@ def test_a_forecast_of_one_channel_beside_another_task(run):
 
 
 def test_the_report_counts_each_step():
-    reporter = ForecastReporter(["a"], (0.1, 0.5, 0.9), [[1.0, 1.0]], periodic=True)
+    reporter = ForecastReporter(["a"], (0.1, 0.5, 0.9), [[1.0, 1.0]], baselines=("last_value", "last_period"))
     answer = {
         "values": {"a": [1.0, 2.0]}, "last_value": {"a": [0.0, 0.0]}, "last_period": {"a": [1.0, 1.0]},
         "quantiles": {"a": {"0.1": [0.5, 1.5], "0.5": [1.0, 2.0], "0.9": [1.5, 2.5]}},
@@ -262,4 +312,4 @@ def test_the_report_counts_each_step():
     assert table.rows[0][7:] == [1.0, 0.0, pytest.approx(1 / 3), pytest.approx(1 / 3)]
     assert table.rows[1][:7] == ["a", 1, 2, 0.5, 1.5, 0.5, 0.5] and table.rows[2][:4] == ["a", 2, 1, 2.0]
     assert "0.75 times that of `same time in the last period`; 33% of the values" in section.lines[0]
-    assert ForecastReporter(["a"], (0.5,), [[1.0]], periodic=False).section({}, store=False).samples == 0
+    assert ForecastReporter(["a"], (0.5,), [[1.0]], baselines=("last_value",)).section({}, store=False).samples == 0

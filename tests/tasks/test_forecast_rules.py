@@ -56,7 +56,7 @@ def test_forecasts_move_and_scale_with_their_window(name, seed, shift, scale, pe
 @given(seed=st.integers(0, 99), period=st.sampled_from([None, 2, 3]), has_constant=st.booleans())
 def test_ridge_solves_its_normal_equations(seed, period, has_constant):
     windows, futures = data(seed, windows=20)
-    coefficients, constants = fit_ridge(windows, futures, period, has_constant)
+    coefficients, constants, _ = fit_ridge(windows, futures, period, has_constant)
     relative, base = differences(windows, 4, period)
     for channel in range(2):
         x, y = relative[:, :, channel], (futures - base)[:, :, channel]
