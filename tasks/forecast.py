@@ -139,6 +139,9 @@ class Forecast(Task):
             yield ("tasks", name, "input"), f"no input is named {self.input!r}; possible: {', '.join(wiring.inputs)}"
         elif not issubclass(wiring.inputs[self.input].target.Chopper, SensorChopper):
             yield ("tasks", name, "input"), f"the input {self.input!r} must be a stream of numbers, `use: sensor`"
+        elif wiring.inputs[self.input].options.get("augment_stream"):
+            message = "changes the measurements, but not the future that the task {name!r} predicts; remove it"
+            yield ("inputs", self.input, "augment_stream"), message.format(name=name)
 
     @property
     def chopper(self) -> SensorChopper:

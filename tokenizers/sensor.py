@@ -17,8 +17,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, FiniteFloat, RootModel
 from torch import Tensor, nn
 
@@ -34,6 +35,7 @@ from .media.column_statistics import ColumnStatistics, constant_columns
 from .media.files import as_tensor
 from .media.relative import relative
 from .media.simple_features import series_features, shares
+from .media.stream_augmentation import StreamAugmentation
 from .media.stream_picture import draw_channels, draw_measurement
 from .media.summaries import span
 
@@ -64,6 +66,8 @@ RESOLUTION = 1e-7
 """The relative precision of float32. A channel is constant if its std is at most this share of its mean."""
 MAX_NUMBERS = 2**16
 """The maximum number of values per token (channels times `window`)."""
+STEM, MOST_STEM = 5, 8
+"""The number of measurements that a convolution of the stem reads, and the largest number of convolutions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,9 @@ class SensorChopper(Chopper):
     before, divided by their root mean square in the stream. What the model learns from one range of values then holds
     for others. Every token depends on the whole stream, so the option is not possible with `causal(seconds)`.
 
+    `augment_stream`: in training, streams are changed at random. `stem`: the number of convolutions over time before the
+    windows, each over STEM measurements (0: none); with a stem, every token depends on the measurements around it.
+
     Five measurements of three channels, 10 per second, in windows of 2:
 
         values       (3, 6)            a row: channels 0, 1, 2 of the first measurement, then of the second
@@ -100,6 +107,8 @@ class SensorChopper(Chopper):
     scale: dict[str, float] | float | None = None
     period: int | None = None
     relative: bool = False
+    augment_stream: StreamAugmentation | None = None
+    stem: int = 0
     interval: float | None = field(default=None, kw_only=False)
     """The time between two measurements in the training data; None: the data do not contain it."""
     is_old: bool = field(default=False, kw_only=False)
@@ -116,6 +125,8 @@ class SensorChopper(Chopper):
             raise ValueError(f"rate must be more than 0, not {self.rate}")
         if self.window < 1:
             raise ValueError(f"window must be at least 1, not {self.window}")
+        if not 0 <= self.stem <= MOST_STEM:
+            raise ValueError(f"stem must be from 0 to {MOST_STEM} convolutions, not {self.stem}")
         if self.period is not None and self.period < 1:
             raise ValueError(f"period must be at least 1 measurement, not {self.period}")
         options = {
@@ -139,7 +150,7 @@ class SensorChopper(Chopper):
 
     @property
     def needs_whole(self) -> bool:
-        return self.relative
+        return self.relative or self.stem > 0
 
     @property
     def per_second(self) -> float:
@@ -201,6 +212,13 @@ class SensorChopper(Chopper):
         lengths = span((len(stream) for stream in streams), "measurement(s)")
         tokens = span((self.count(stream) for stream in streams), "token(s)")
         return f"{lengths} of {len(self.names)} channel(s), normalised by mean and std, {tokens}{missing}{constants}"
+
+    def augment(self, item: Stream, random: np.random.Generator) -> Stream:
+        if self.augment_stream is None:
+            return item
+        numbers = [number for number, name in enumerate(self.names) if name not in (self.categories or {})]
+        values = self.augment_stream(timing_of(item)[0], numbers, random)
+        return values if isinstance(item, Tensor) else item._replace(values=values)
 
     def _read(self, raw: bytes) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns (measurements, seconds) of a CSV file: arrays (times, channels) and (times,). `seconds` is None if
@@ -335,9 +353,31 @@ class SensorChopper(Chopper):
         draw_channels(canvas, values.numpy(), seconds.numpy(), names, units, self.window)
 
 
+class Stem(nn.Module):
+    """Convolutions over time, each followed by a GELU, which map the `channels` numbers of each measurement to `width`
+    numbers. Items do not read each other: between them there are STEM // 2 zeros."""
+
+    def __init__(self, channels: int, width: int, layers: int):
+        super().__init__()
+        sizes = [channels, *[width] * layers]
+        self.layers = nn.ModuleList(nn.Conv1d(a, b, STEM, padding=STEM // 2) for a, b in zip(sizes, sizes[1:]))
+
+    def forward(self, rows: Float[Tensor, "r c"], item: Int[Tensor, "r"], items: int) -> Float[Tensor, "r d"]:
+        """Maps the measurements of all items, one after another. `item` is the number of the item of each row."""
+        gap = STEM // 2
+        place = torch.arange(len(rows), device=rows.device) + item * gap
+        length = len(rows) + items * gap
+        is_row = rows.new_zeros(length).index_fill(0, place, 1.0)
+        x = rows.new_zeros(length, rows.shape[1]).index_copy(0, place, rows).T[None]
+        for layer in self.layers:
+            x = F.gelu(layer(x)) * is_row
+        return x[0].T[place]
+
+
 class SensorTokenizer(nn.Module):
-    """Maps windows to vectors. A vector is the sum of a linear layer over the numbers, a learned vector for each
-    category, a learned vector for each missing value, and an absolute position. `position`: the absolute position
+    """Maps windows to vectors. A vector is the sum of a linear layer over the numbers (with a `stem`, over the outputs
+    of its convolutions), a learned vector for each category, a learned vector for each missing value, and an absolute
+    position. `position`: the absolute position
     that is added to the vector of each token; null: none. The learned vectors depend on the channel and the index in
     the window. `norm` normalises the vector of each token."""
 
@@ -352,7 +392,9 @@ class SensorTokenizer(nn.Module):
         self.channels, self.window = len(names), chopper.window
         self.numbers = [index for index, name in enumerate(names) if name not in categories]
         self.kinds = [names.index(name) for name in categories]
-        self.embedding = nn.Linear(max(len(self.numbers), 1) * chopper.window, width)
+        inputs = max(len(self.numbers), 1)
+        self.stem = Stem(inputs, width, chopper.stem) if chopper.stem else None
+        self.embedding = nn.Linear((width if chopper.stem else inputs) * chopper.window, width)
         self.missing = nn.Linear(self.channels * chopper.window, width, bias=False)
         self.tables = nn.ModuleList(nn.Embedding(count * chopper.window, width) for count in categories.values())
         self.position = position(width, context) if position else None
@@ -364,6 +406,10 @@ class SensorTokenizer(nn.Module):
         values, missing = values.nan_to_num(), values.isnan()
         channels = rearrange(values, "t (w c) -> t w c", c=self.channels)
         numbers = channels[:, :, self.numbers] if self.numbers else torch.zeros_like(channels[:, :, :1])
+        if self.stem is not None:
+            item, _, items = self.items_of(chunks)
+            rows = self.stem(rearrange(numbers, "t w c -> (t w) c"), item, items)
+            numbers = rearrange(rows, "(t w) d -> t w d", w=self.window)
         tokens = self.missing(missing.to(values.dtype)) + self.embedding(rearrange(numbers, "t w c -> t (w c)"))
         absent = rearrange(missing, "t (w c) -> t w c", c=self.channels)
         for table, channel in zip(self.tables, self.kinds):
@@ -374,17 +420,19 @@ class SensorTokenizer(nn.Module):
 
     def relative_values(self, chunks: Chunks) -> Float[Tensor, "t p"]:
         """Returns the values of the tokens; those of channels with numbers are relative (`media/relative.py`)."""
-        rows, window, items = (
-            rearrange(chunks.values, "t (w c) -> (t w) c", w=self.window),
-            self.window,
-            len(chunks.counts),
-        )
-        numbers = torch.arange(items, device=rows.device)
-        item = numbers.repeat_interleave(chunks.counts * window, output_size=len(rows))
-        index = (chunks.index[:, None] * window + torch.arange(window, device=rows.device)).flatten()
+        rows = rearrange(chunks.values, "t (w c) -> (t w) c", w=self.window)
         changed = rows.clone()
-        changed[:, self.numbers] = relative(rows[:, self.numbers], item, index, items, self.period)
-        return rearrange(changed, "(t w) c -> t (w c)", w=window)
+        changed[:, self.numbers] = relative(rows[:, self.numbers], *self.items_of(chunks), self.period)
+        return rearrange(changed, "(t w) c -> t (w c)", w=self.window)
+
+    def items_of(self, chunks: Chunks) -> tuple[Int[Tensor, "r"], Int[Tensor, "r"], int]:
+        """Returns (the number of the item of each measurement, the number of each measurement in its item, the number
+        of items)."""
+        items, window, device = len(chunks.counts), self.window, chunks.values.device
+        numbers = torch.arange(items, device=device)
+        item = numbers.repeat_interleave(chunks.counts * window, output_size=len(chunks.values) * window)
+        index = (chunks.index[:, None] * window + torch.arange(window, device=device)).flatten()
+        return item, index, items
 
 
 EXAMPLE = Example(
