@@ -486,8 +486,9 @@ class Forecast(Task):
 
     def answers(self, output: Float[Tensor, "s h c q"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Returns for every sample the forecast in the unit of the data, {"values": {"air": [12.5, ...]}} with one
-        number per step, in the same form the baselines (`last_value`, `last_period`, `ridge`), and {"quantiles": {"air": {"0.1": [11.0, ...], ...}}}. The answer to a sample without the input, or with
-        another number of tokens than in the training data, is an error."""
+        number per step, in the same form the baselines (`last_value`, `last_period`, `ridge`), and {"quantiles":
+        {"air": {"0.1": [11.0, ...], ...}}}. The answer to a sample without the input, or with another number of tokens
+        than in the training data, is an error."""
         values = targets.values.cpu()
         base, error = self.predicted_from(values)
         baselines = dict(zip(BASELINES, values[:, 2:].unbind(1)))

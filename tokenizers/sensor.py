@@ -30,7 +30,7 @@ from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Example, Role, readable
-from .media.clock import Stream, clock_of, split_clock, timing_of, with_clock
+from .media.clock import Stream, clock_of, split_clock, timing_of, with_clock, with_values
 from .media.column_statistics import ColumnStatistics, constant_columns
 from .media.files import as_tensor
 from .media.relative import relative
@@ -89,8 +89,8 @@ class SensorChopper(Chopper):
     before, divided by their root mean square in the stream. What the model learns from one range of values then holds
     for others. Every token depends on the whole stream, so the option is not possible with `causal(seconds)`.
 
-    `augment_stream`: in training, streams are changed at random. `stem`: the number of convolutions over time before the
-    windows, each over STEM measurements (0: none); with a stem, every token depends on the measurements around it.
+    `augment_stream`: in training, streams are changed at random. `stem`: the number of convolutions over time before
+    the windows, each over STEM measurements (0: none); with a stem, a token depends on the measurements around it.
 
     Five measurements of three channels, 10 per second, in windows of 2:
 
@@ -218,7 +218,7 @@ class SensorChopper(Chopper):
             return item
         numbers = [number for number, name in enumerate(self.names) if name not in (self.categories or {})]
         values = self.augment_stream(timing_of(item)[0], numbers, random)
-        return values if isinstance(item, Tensor) else item._replace(values=values)
+        return with_values(item, values)
 
     def _read(self, raw: bytes) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns (measurements, seconds) of a CSV file: arrays (times, channels) and (times,). `seconds` is None if

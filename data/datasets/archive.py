@@ -1,5 +1,5 @@
-"""Series of the UCR and UEA archives for classification, from the package aeon (Dau et al. 2019, arXiv:1810.07758; Bagnall
-et al. 2018, arXiv:1811.00075)."""
+"""Series of the UCR and UEA archives for classification, from the package aeon (Dau et al. 2019, arXiv:1810.07758;
+Bagnall et al. 2018, arXiv:1811.00075)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,44 +47,72 @@ def images(path: Path, encoder: str | None = None) -> Start:
         samples, own_test = ImageFolder(train=str(path)).read(str(path)), False
         dataset = {"use": "image_folder", "train": str(path)}
     counts = Counter(samples.column("label"))
-    sizes, colour, bad = inspected_images(samples)
-    sides = np.array(sizes)
-    side = int(np.median(sides.min(axis=1)))
-    same = len(set(sizes)) == 1
-    size, patch = image_sizes(side)
-    found = [
-        f"{len(samples):,} images of {sides[:, 1].min()} x {sides[:, 0].min()}"
-        + ("" if same else f" to {sides[:, 1].max()} x {sides[:, 0].max()}")
-        + f" pixels, {'in colour' if colour else 'grey'}{unreadable(bad, len(sizes))}",
-        classes_line(counts),
-        *advice(counts),
-    ]
-    tokens = (size // patch) ** 2
-    augment = {"use": "image_augmentation", "shift": max(1, size // 14)} | ({"flip": True} if colour else {})
-    image = {"use": "image", "size": size, "patch_size": patch, "channels": 3 if colour else 1, "augment": augment}
-    comments = {"inputs.image.size": "images are scaled to this size",
-                "inputs.image.patch_size": f"{tokens} tokens per image"}  # fmt: skip
+    found = image_input(samples)
+    image, tokens, comments = found.options, found.tokens, found.comments("image")
     if encoder:
         (image, tokens), comments = encoder_input(encoder, "image"), {"inputs.image": FROZEN}
     data = {
         "dataset": dataset,
         **({} if own_test else split_settings(counts, "label")),
-        **bad_share_of(bad, len(sizes)),
+        **bad_share_of(found.bad, found.inspected),
     }
     return Start(
         question="Which class does an image show?", inputs={"image": image}, data=data,
         model=model_of(tokens + 1, len(samples)), tasks=classification(counts, "label"),
-        training=training_of(len(samples)), samples=len(samples), best="val/accuracy", found=found,
-        comments=comments | ({"data.bad_share": BAD_SHARE} if bad else {}),
+        training=training_of(len(samples)), samples=len(samples), best="val/accuracy",
+        found=[found.line(len(samples)), classes_line(counts), *advice(counts)],
+        comments=comments | ({"data.bad_share": BAD_SHARE} if found.bad else {}),
     )  # fmt: skip
 
 
-def inspected_images(samples: Samples) -> tuple[list[tuple[int, int]], bool, list[str]]:
+@dataclass(frozen=True)
+class ImageInput:
+    """An input of images."""
+
+    options: dict[str, Any]
+    """The options of the input in a YAML."""
+    tokens: int
+    """The number of tokens of an image."""
+    sizes: str
+    """The sizes of the images, as a part of a sentence."""
+    bad: list[str]
+    """The keys of the inspected images that cannot be read."""
+    inspected: int
+    """The number of inspected images that can be read."""
+
+    def line(self, count: int) -> str:
+        """Returns a sentence about `count` images."""
+        return f"{count:,} images of {self.sizes}{unreadable(self.bad, self.inspected)}"
+
+    def comments(self, name: str) -> dict[str, str]:
+        """Returns the comments on the options, for an input with this name."""
+        return {
+            f"inputs.{name}.size": "images are scaled to this size",
+            f"inputs.{name}.patch_size": f"{self.tokens} tokens per image",
+        }
+
+
+def image_input(samples: Samples, column: str = "image") -> ImageInput:
+    """Returns the input for the images in a column. Raises DataError if none can be read."""
+    sizes, colour, bad = inspected_images(samples, column)
+    sides = np.array(sizes)
+    size, patch = image_sizes(int(np.median(sides.min(axis=1))))
+    text = f"{sides[:, 1].min()} x {sides[:, 0].min()}"
+    text += "" if len(set(sizes)) == 1 else f" to {sides[:, 1].max()} x {sides[:, 0].max()}"
+    augment = {"use": "image_augmentation", "shift": max(1, size // 14)} | ({"flip": True} if colour else {})
+    options = {"use": "image", "size": size, "patch_size": patch, "channels": 3 if colour else 1, "augment": augment}
+    text += f" pixels, {'in colour' if colour else 'grey'}"
+    return ImageInput(options, (size // patch) ** 2, text, bad, len(sizes))
+
+
+def inspected_images(samples: Samples, column: str) -> tuple[list[tuple[int, int]], bool, list[str]]:
     """Returns (the sizes (height, width) of some images, whether one of them has colours, the keys of the images that
     cannot be read). Raises DataError if none can be read."""
     sizes, colour, bad = [], False, []
     for number in np.linspace(0, len(samples) - 1, min(INSPECTED, len(samples))).astype(int).tolist():
-        value = samples.row(number, ("image",))["image"]
+        value = samples.row(number, (column,)).get(column)
+        if value is None:
+            continue
         try:
             array = value if isinstance(value, np.ndarray) else np.asarray(read_picture(value).convert("RGB"))
         except (ValueError, OSError):

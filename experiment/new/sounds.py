@@ -6,6 +6,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,45 +48,78 @@ def sounds(path: Path, encoder: str | None = None) -> Start:
         raise UsageError(f"{manifest}: no column holds paths of existing files; the columns are {', '.join(names)}")
     label = target_of(rows, [name for name in names if name not in (file, "key")])
     group = next((name for name in names if name.lower() in GROUPS and name not in (file, label)), None)
+    found = sound_input(manifest, rows, file)
+    values = [row[label] for row in rows if row.get(label) not in (None, "")]
+    columns = [file, label, *([group] if group else [])]
+    dataset = {"use": "manifest", "train": str(manifest), "columns": columns, "files": [file]}
+    start = labelled(values, label, group, [found.line(len(rows))])
+    sound, tokens, comments = found.options, found.tokens, found.comments("sound")
+    if encoder:
+        (sound, tokens), comments = encoder_input(encoder, "sound"), {"inputs.sound": FROZEN}
+    data = {"dataset": dataset, **({"columns": {"sound": file}} if file != "sound" else {}), **start["data"],
+            **bad_share_of(found.bad, found.inspected)}  # fmt: skip
+    return Start(
+        question=f"What is the {label} of a sound?", inputs={"sound": sound}, data=data, tasks=start["tasks"],
+        model=model_of(tokens + 1, len(rows)), training=training_of(len(rows), 600), samples=len(rows),
+        best=start["best"], found=start["found"],
+        comments=comments | ({"data.bad_share": BAD_SHARE} if found.bad else {}),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SoundInput:
+    """An input of sounds."""
+
+    options: dict[str, Any]
+    """The options of the input in a YAML."""
+    tokens: int
+    """The largest number of tokens of a sound, and one more."""
+    lengths: str
+    """The durations and rates of the sounds, as a part of a sentence."""
+    bad: list[str]
+    """The paths of the inspected sounds that cannot be read."""
+    inspected: int
+    """The number of inspected sounds that can be read."""
+
+    def line(self, count: int) -> str:
+        """Returns a sentence about `count` sounds."""
+        return f"{count:,} sounds of {self.lengths}{unreadable(self.bad, self.inspected)}"
+
+    def comments(self, name: str) -> dict[str, str]:
+        """Returns the comments on the options, for an input with this name."""
+        return {
+            f"inputs.{name}.frames": f"10 ms each: about {self.tokens - 1} tokens",
+            f"inputs.{name}.longest": "seconds; longer sounds are cut",
+        }
+
+
+def sound_input(manifest: Path, rows: Sequence[Mapping[str, Any]], file: str) -> SoundInput:
+    """Returns the input for the sounds whose paths are in the column `file`. Raises DataError if none can be read."""
     rates, lengths, bad = inspected_sounds(manifest, rows, file)
     rate = min(rates.most_common(1)[0][0], 16000)
     longest = float(np.ceil(np.percentile(lengths, 95) * 10) / 10)
     frames = int(np.clip(round(longest / 0.01 / 64), 2, 40))
     tokens = int(np.ceil((longest / 0.01 + 1) / frames)) + 1
-    found = [
-        f"{len(rows):,} sounds of {min(lengths):.1f} to {max(lengths):.1f} s at "
-        f"{', '.join(f'{hertz:,} Hz' for hertz in rates)}" + unreadable(bad, len(lengths))
-    ]
-    values = [row[label] for row in rows if row.get(label) not in (None, "")]
-    columns = [file, label, *([group] if group else [])]
-    dataset = {"use": "manifest", "train": str(manifest), "columns": columns, "files": [file]}
-    start = labelled(values, label, group, found)
-    sound = {
+    options = {
         "use": "audio", "rate": rate, "mels": 40, "frames": frames, "longest": longest, "position": None,
         "augment_wave": {"shift": 0.1, "speed": 0.1, "gain": 6, "noise": [15, 40]},
         "augment": {"use": "spectrogram_augmentation", "mels": 8, "frames": 8, "stripes": 1},
     }  # fmt: skip
-    comments = {"inputs.sound.frames": f"10 ms each: about {tokens - 1} tokens",
-                "inputs.sound.longest": "seconds; longer sounds are cut"}  # fmt: skip
-    if encoder:
-        (sound, tokens), comments = encoder_input(encoder, "sound"), {"inputs.sound": FROZEN}
-    data = {"dataset": dataset, **({"columns": {"sound": file}} if file != "sound" else {}), **start["data"],
-            **bad_share_of(bad, len(lengths))}  # fmt: skip
-    return Start(
-        question=f"What is the {label} of a sound?", inputs={"sound": sound}, data=data, tasks=start["tasks"],
-        model=model_of(tokens + 1, len(rows)), training=training_of(len(rows), 600), samples=len(rows),
-        best=start["best"], found=start["found"],
-        comments=comments | ({"data.bad_share": BAD_SHARE} if bad else {}),
-    )  # fmt: skip
+    hertz = ", ".join(f"{rate:,} Hz" for rate in rates)
+    return SoundInput(options, tokens, f"{min(lengths):.1f} to {max(lengths):.1f} s at {hertz}", bad, len(lengths))
 
 
-def inspected_sounds(manifest: Path, rows: Sequence[Mapping[str, Any]], file: str) -> tuple[Counter, list[float], int]:
+def inspected_sounds(
+    manifest: Path, rows: Sequence[Mapping[str, Any]], file: str
+) -> tuple[Counter, list[float], list[str]]:
     """Returns (the sampling rates of some sounds, their durations in seconds, the number of sounds that cannot be
     read). Raises DataError if none can be read."""
     import soundfile
 
     rates, lengths, bad = Counter(), [], []
     for number in np.linspace(0, len(rows) - 1, min(INSPECTED, len(rows))).astype(int).tolist():
+        if not rows[number].get(file):
+            continue
         try:
             info = soundfile.info(str(manifest.parent / str(rows[number].get(file))))
         except (RuntimeError, OSError, TypeError):

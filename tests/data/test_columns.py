@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from chopmix.data.base import Dataset
-from chopmix.data.datasets import arithmetic
+from chopmix.data.datasets import archive, arithmetic
 from chopmix.data.datasets.table import TableLabel, TableStream
 from chopmix.data.division import Balanced
 from chopmix.data.fingerprint import Fingerprint
@@ -69,6 +69,13 @@ def captioned(number: int) -> dict[str, bytes]:
     about = json.dumps({"category": "toys", "text": texts}).encode()
     key = f"stamp{number}"
     return {f"{key}.jpg": png(number), f"{key}.ogg": wave(number), f"{key}.txt": b"a toy", f"{key}.json": about}
+
+
+def load_classification(name: str, split: str, extract_path: str):
+    """Stands in for the function of aeon: 24 series of two channels, one of which is padded."""
+    series = [np.full((2, 7), float(n)) for n in range(24)]
+    series[0][:, 5:] = np.nan
+    return series, np.array([f"{split} {n % 3}" for n in range(24)])
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +151,14 @@ def root(tmp_path_factory) -> Iterator[Path]:
         motions.load_basic_motions = lambda return_type: (np.zeros((20, 6, 100)), np.array(list("abcd") * 5))
         patch.setitem(sys.modules, "sktime", types.ModuleType("sktime"))
         patch.setitem(sys.modules, "sktime.datasets", motions)
+        aeon = types.ModuleType("aeon.datasets")
+        aeon.load_classification, aeon.__file__ = load_classification, str(folder / "aeon" / "__init__.py")
+        (folder / "aeon" / "data" / "Waves").mkdir(parents=True)
+        (folder / "aeon" / "data" / "Waves" / "Waves_TRAIN.ts").touch()
+        patch.setitem(sys.modules, "aeon", types.ModuleType("aeon"))
+        patch.setitem(sys.modules, "aeon.datasets", aeon)
+        sys.modules["aeon"].datasets = aeon
+        patch.setattr(archive, "loaded", archive.loaded.__wrapped__)
         (folder / "package" / "vega_datasets" / "_data").mkdir(parents=True)
         (folder / "package" / "vega_datasets" / "__init__.py").touch()
         hours = "".join(f"{datetime(2010, 1, 1) + timedelta(hours=n)},{n % 24}\n" for n in range(2500))
@@ -166,6 +181,7 @@ def options(name: str, root: Path) -> dict[str, Any]:
                  "dtmf", "in_context", "recall", "rewarded_arithmetic", "rules", "vehicle")  # fmt: skip
     few: dict[str, dict[str, Any]] = {each: {"samples": 12} for each in generated}
     return few | {
+        "archive": {"name": "Waves"},
         "episodes": {"of": Episodes},
         "fsdd": {"held_out": "a", "equalize": True, "unlabelled": True},
         "hugging_face": {"path": str(root / "table")},

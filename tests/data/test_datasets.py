@@ -34,6 +34,7 @@ ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
 TEXTS = {"books", "moses", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
 SAMPLES = {
     "any_digits",
+    "archive",
     "emoji",
     "jsb_chorales",
     "episodes",

@@ -93,6 +93,14 @@ def with_clock(values: Tensor, seconds: Any) -> Stream:
     return Clocked(values, times)
 
 
+def with_values(stream: Stream, values: Tensor) -> Stream:
+    """Returns other measurements with the times of a stream."""
+    _, seconds, interval = timing_of(stream)
+    if seconds is not None:
+        return Clocked(values, seconds)
+    return values if interval is None else Spaced(values, interval)
+
+
 def clock_of(stream: Stream, rate: float) -> tuple[Tensor, Float[Tensor, "t"]]:
     """Returns (measurements, times in seconds) of a stream. The times of a stream without times are 0, 1 / `rate`, 2 /
     `rate`, ..."""
