@@ -7,15 +7,18 @@ from pathlib import Path
 
 from ..files.errors import UsageError
 
-HELP = "write a YAML file for your images, sounds, table or texts"
+HELP = "write a YAML file for your images, sounds, tables or texts"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("kind", choices=("images", "sounds", "table", "text"), help="the kind of data")
-    command.add_argument("data", type=Path, metavar="DATA",
-                         help="images: a folder with one folder per class; sounds: such a folder, or a list (CSV, "
-                              "JSONL) "
-                         "of paths and labels; table: a CSV or parquet file; text: a file or a folder")  # fmt: skip
+    command.add_argument("kind", choices=("images", "sounds", "table", "text", "samples"), help="the kind of data")
+    command.add_argument(
+        "data", type=Path, nargs="+", metavar="DATA",
+        help="images: a folder with one folder per class; sounds: such a folder, or a list (CSV, JSONL) of paths and "
+        "labels; table: a CSV or parquet file with a column of times; text: a file or a folder; samples: a table with "
+        "one row per sample, and folders of images or sounds that are named by its --key",
+    )  # fmt: skip
+    command.add_argument("--key", metavar="COLUMN", help="samples: the column with the names of the files")
     command.add_argument("--output", type=Path, metavar="FILE", help="the YAML file (default: NAME.yaml)")
     command.add_argument("--encoder", metavar="RUN", help="use a trained run as a frozen encoder of images or sounds")
 
@@ -27,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.encoder and options.kind not in ("images", "sounds"):
         raise UsageError(f"--encoder is for images and sounds, not for {options.kind}")
-    file, start = write_start(options.kind, options.data, options.output, options.encoder)
+    file, start = write_start(options.kind, options.data, options.output, options.encoder, options.key)
     for line in start.found:
         print(one_line(line))
     command = f"chopmix train {shell_word(file)}"

@@ -163,6 +163,8 @@ def sample_lines(
             if not balance and (text := task.imbalance(values["train"])):
                 advice = f"consider tasks.{task_name}.class_weights: balanced, or data.balance: {column}"
                 lines.append(f"tasks.{task_name}: {text}; {advice}")
+            if text := task.rare(values["validate"]):
+                lines.append(f"tasks.{task_name}: val has {text}; figures of these classes depend on chance")
     has_numbers = any(chopper.numbers for chopper in train.choppers.values())
     return lines + list(overlap_lines(train, val, columns) if has_numbers else ())
 

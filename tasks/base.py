@@ -467,6 +467,11 @@ class Task:
         the sample; true values in them must not be used. The default returns a row with the prediction."""
         return torch.as_tensor(prediction, dtype=torch.float32)[None]
 
+    def rare(self, values: Iterable[Any]) -> str:
+        """Returns a sentence without a full stop if the values of the target column (of all validation samples) have
+        very few samples of a class. The default returns an empty text."""
+        return ""
+
     def reporter(self) -> Reporter | None:
         """Returns an object that collects the answers of a split for a report. The default returns None: there is no
         report."""

@@ -56,6 +56,8 @@ LISTED = 12
 RANKED = 100
 """The largest number of classes for which `auroc` and `average_precision` are measured: all outputs of a split are kept
 in memory."""
+FEW, NAMED = 10, 4
+"""A class with fewer validation samples than this is named in a warning, and the largest number of named classes."""
 IMBALANCED = 4
 """The advice to weight the classes is given if the largest class has more than this number of times the samples of the
 smallest."""
@@ -190,6 +192,12 @@ class Classification(Task):
         (most, largest), (least, smallest) = counts.most_common()[0], counts.most_common()[-1]
         sizes = f"{largest:,} training samples of {shown(most)}, {smallest:,} of {shown(least)}"
         return sizes if largest > IMBALANCED * smallest else ""
+
+    def rare(self, values: Iterable[Any]) -> str:
+        counts = Counter(self.class_of(label) for value in values for label in self.labels(value))
+        few = [f"{counts[name]} of {shown(name)}" for name in self.classes if counts[name] < FEW]
+        more = f" and {len(few) - NAMED} more classes" if len(few) > NAMED else ""
+        return f"fewer than {FEW} samples of a class: {', '.join(few[:NAMED])}{more}" if few else ""
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.classes))

@@ -25,6 +25,7 @@ from .start import (
     classification,
     encoder_input,
     model_of,
+    rare_classes,
     split_settings,
     training_of,
     unreadable,
@@ -60,7 +61,7 @@ def images(path: Path, encoder: str | None = None) -> Start:
         question="Which class does an image show?", inputs={"image": image}, data=data,
         model=model_of(tokens + 1, len(samples)), tasks=classification(counts, "label"),
         training=training_of(len(samples)), samples=len(samples), best="val/accuracy",
-        found=[found.line(len(samples)), classes_line(counts), *advice(counts)],
+        found=[found.line(len(samples)), classes_line(counts), *advice(counts), *([] if own_test else rare_classes(counts))],
         comments=comments | ({"data.bad_share": BAD_SHARE} if found.bad else {}),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...files.errors import UsageError
+from ...files.printing import listed
 
 INSPECTED = 500
 """The largest number of files that are opened to find sizes, rates and durations."""
@@ -181,7 +182,18 @@ def labelled(values: Sequence[Any], label: str, group: str | None, found: list[s
     counts = Counter(map(str, values))
     return {"tasks": classification(counts, label), "best": "val/accuracy",
             "data": split_settings(counts, label, group),
-            "found": [*found, classes_line(counts), *advice(counts, group)]}  # fmt: skip
+            "found": [*found, classes_line(counts), *advice(counts, group), *rare_classes(counts)]}  # fmt: skip
+
+
+FEW = 10
+"""Classes with fewer samples in a split are named in a warning."""
+
+
+def rare_classes(counts: Counter, share: float = 0.1) -> list[str]:
+    """Returns a warning if val and test, with this share of the samples each, have fewer than FEW samples of a class."""
+    few = [str(name) for name, count in counts.items() if count * share < FEW]
+    text = f"val and test have fewer than {FEW} samples of {listed(few, 5)}: their figures depend on chance"
+    return [f"{text}; use --folds 5 to measure on all samples"] if few else []
 
 
 def is_number(value: Any) -> bool:
