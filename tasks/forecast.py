@@ -51,8 +51,9 @@ class Spread(Record):
     ridge: list[list[list[FiniteFloat]]] | None = None
     """The coefficients (c, k, h) of the ridge regression (`forecast_rules.fit_ridge`); None: it was not fitted."""
     typical: list[Annotated[FiniteFloat, Field(gt=0)]] | None = None
-    """For each channel the root mean square error of the last period or, without a period, of the last value, by which
-    the scale of an item is divided. None: that of the chosen baseline."""
+    """For each channel the root mean square error by which the scale of an item is divided: that of the last value if
+    this is the baseline of the channel or if there is no period, else that of the last period. None: that of the chosen
+    baseline."""
 
     @model_validator(mode="after")
     def shapes(self) -> Spread:
@@ -240,7 +241,7 @@ class Forecast(Task):
         if empty := [name for name, known in zip(self.channels, count.sum(0).tolist()) if not known]:
             raise DataError(f"column {self.target!r}: {empty[0]!r} has no value in the training data")
         known, steps = count.sum(0), count.clamp(min=1)
-        absolute, typical = sums / known, (squares[int(bool(self.period))].sum(0) / known).sqrt()
+        absolute = sums / known
         squared, ridge = squares / steps, None
         if self.ridge and len(lengths) == 1 and (fitted := self.fit_ridge(kept)) is not None:
             ridge, cross_validated, of_ridge = fitted
@@ -249,6 +250,8 @@ class Forecast(Task):
         best = absolute.nan_to_num(torch.inf).argmin(0)  # a tie is that of the first one
         error = squared[best, :, torch.arange(len(best))].T.sqrt()  # (h, c)
         mean = error.square().mean(0).sqrt()
+        differences = torch.where(best > 0, squares[int(bool(self.period))].sum(0), squares[0].sum(0))
+        typical = (differences / known).sqrt()
         error = torch.where(error > 1e-6 * mean, error, torch.where(mean > 0, mean, torch.ones_like(mean)))
         return Spread(
             baseline=[BASELINES[number] for number in best.tolist()], error=error.T.tolist(), ridge=ridge,

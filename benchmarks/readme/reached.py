@@ -126,12 +126,14 @@ REACHED = (
     Reached("sensor/motions", "four activities from six-axis motion sensors", more=lambda: folds()),
     Reached(
         "sensor/temperatures",
-        "the temperature of the next 24 hours in Seattle, from the last 72",
+        "the temperature (30-year normals) of the next 24 hours in Seattle, from the last 72",
         (
             Figure("test/mae"),
+            Figure("test/mae_ridge"),
             Figure("test/mae_last_period"),
             Figure("test/coverage"),
             Figure("test/mae", words="in San Francisco ", of="sensor_temperatures_sf"),
+            Figure("test/mae_ridge", words="in San Francisco ", of="sensor_temperatures_sf"),
             Figure("test/mae_last_period", words="in San Francisco ", of="sensor_temperatures_sf"),
             Figure("test/coverage", words="in San Francisco ", of="sensor_temperatures_sf"),
         ),

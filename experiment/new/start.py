@@ -118,8 +118,12 @@ def bad_share_of(bad: Sequence[str], readable: int) -> dict[str, float]:
 
 
 def advice(counts: Counter | None, group: str | None = None) -> list[str]:
-    """Returns sentences about what was chosen for a target column: weighted classes, and a column of groups."""
-    weighted = ["class_weights: balanced, because the classes have very different numbers of samples"]
+    """Returns sentences about a target column: how classes of very different sizes can be weighted, and what was chosen
+    for a column of groups."""
+    weighted = [
+        "the classes have very different numbers of samples; to weight them equally, set class_weights: balanced in the "
+        "task, and best: val/balanced_accuracy in checkpoints"
+    ]
     grouped = [f"split by {group!r}: no value of this column is in two splits"]
     return weighted * (counts is not None and is_unequal(counts)) + grouped * (group is not None)
 
@@ -133,8 +137,7 @@ def classification(counts: Counter, column: str) -> dict[str, Any]:
     """Returns a task that predicts the classes in a column. Raises UsageError for fewer than two classes."""
     if len(counts) < 2:
         raise UsageError(f"there is only one class, {next(iter(counts), 'none')!r}; at least two are needed")
-    weights = {"class_weights": "balanced"} if is_unequal(counts) else {}
-    return {name_of(column): {"use": "classification", "target": column, "label_smoothing": 0.1, **weights}}
+    return {name_of(column): {"use": "classification", "target": column, "label_smoothing": 0.1}}
 
 
 def name_of(column: str) -> str:
