@@ -57,11 +57,12 @@ def images(path: Path, encoder: str | None = None) -> Start:
         **({} if own_test else split_settings(counts, "label")),
         **bad_share_of(found.bad, found.inspected),
     }
+    rare = [] if own_test else rare_classes(counts)
     return Start(
         question="Which class does an image show?", inputs={"image": image}, data=data,
         model=model_of(tokens + 1, len(samples)), tasks=classification(counts, "label"),
         training=training_of(len(samples)), samples=len(samples), best="val/accuracy",
-        found=[found.line(len(samples)), classes_line(counts), *advice(counts), *([] if own_test else rare_classes(counts))],
+        found=[found.line(len(samples)), classes_line(counts), *advice(counts), *rare],
         comments=comments | ({"data.bad_share": BAD_SHARE} if found.bad else {}),
     )  # fmt: skip
 

@@ -89,7 +89,8 @@ def files_in(folder: Path) -> dict[str, Path]:
 
 
 def write_joined(
-    table: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], key: str, files: Mapping[str, Mapping[str, Path]]
+    table: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], key: str,
+    files: Mapping[str, Mapping[str, Path]],
 ) -> Path:  # fmt: skip
     """Writes the rows with a column of paths for each folder, next to the table. Returns the path of the file. Raises
     UsageError if it exists."""
@@ -142,8 +143,9 @@ def start_of(joined: Path, key: str, files: Mapping[str, Mapping[str, Path]], co
     task = labelled([row[label] for row in rows if row.get(label) not in (None, "")], label, group, inputs.found)
     mapped = {NUMBERS: numbers} if numbers else {}
     mapped |= {name_of(name): name for name in texts if name_of(name) != name}
+    read = [*files, *numbers, *texts, label, *([group] if group else [])]
     dataset = {
-        "use": "manifest", "train": str(joined), "columns": [*files, *numbers, *texts, label, *([group] if group else [])],
+        "use": "manifest", "train": str(joined), "columns": read,
         "files": [*files], "key": key,
     }  # fmt: skip
     several = len(inputs.options) > 1

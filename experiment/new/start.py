@@ -121,8 +121,8 @@ def advice(counts: Counter | None, group: str | None = None) -> list[str]:
     """Returns sentences about a target column: how classes of very different sizes can be weighted, and what was chosen
     for a column of groups."""
     weighted = [
-        "the classes have very different numbers of samples; to weight them equally, set class_weights: balanced in the "
-        "task, and best: val/balanced_accuracy in checkpoints"
+        "the classes have very different numbers of samples; to weight them equally, set class_weights: balanced in "
+        "the task, and best: val/balanced_accuracy in checkpoints"
     ]
     grouped = [f"split by {group!r}: no value of this column is in two splits"]
     return weighted * (counts is not None and is_unequal(counts)) + grouped * (group is not None)
@@ -193,7 +193,8 @@ FEW = 10
 
 
 def rare_classes(counts: Counter, share: float = 0.1) -> list[str]:
-    """Returns a warning if val and test, with this share of the samples each, have fewer than FEW samples of a class."""
+    """Returns a warning if val and test, with this share of the samples each, have fewer than FEW samples of a
+    class."""
     few = [str(name) for name, count in counts.items() if count * share < FEW]
     text = f"val and test have fewer than {FEW} samples of {listed(few, 5)}: their figures depend on chance"
     return [f"{text}; use --folds 5 to measure on all samples"] if few else []
