@@ -20,7 +20,7 @@ from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.base import Example
 from ..tokenizers.encoding.base import Unit, Vocabulary
 from .base import Metric, Needs, Task, metrics_of
-from .baselines.ngrams import SYMBOLS, Spelled, predict_texts
+from .baselines.ngrams import SYMBOLS, ByteTargets, predict_texts
 from .baselines.simple_models import Baseline
 from .judging import Judge
 from .measuring.report import Reporter
@@ -117,12 +117,12 @@ class LanguageModeling(Task):
     def baseline_features(self, items: Mapping[str, Any]) -> dict[str, np.ndarray | str]:
         return {}
 
-    def baseline_target(self, targets: Targets) -> Spelled:
+    def baseline_target(self, targets: Targets) -> ByteTargets:
         """Returns the bytes of the targets."""
         pieces = [self.vocabulary.pieces[id] for id in targets.values[targets.values != IGNORED].tolist()]
         symbols = [piece or (SYMBOLS - 1,) for piece in pieces]
         token = np.repeat(np.arange(len(pieces)), [*map(len, symbols)])
-        return Spelled(np.array([each for part in symbols for each in part], dtype=np.int64), token, len(pieces))
+        return ByteTargets(np.array([each for part in symbols for each in part], dtype=np.int64), token, len(pieces))
 
     def baseline_output(self, prediction: np.ndarray, targets: Targets) -> Float[Tensor, "t v"]:
         """Returns scores with these negative log-likelihoods of the targets. All other ids are equally probable."""

@@ -21,7 +21,7 @@ MOST = 2**24
 """The largest number of symbols that are counted."""
 
 
-class Spelled(NamedTuple):
+class ByteTargets(NamedTuple):
     """The targets of a sample as symbols."""
 
     symbols: Int[np.ndarray, "m"]
@@ -53,15 +53,15 @@ HELD_OUT = 0.1
 def predict_texts(train: Examples, others: Sequence[Examples]) -> list[list[Float[np.ndarray, "t"]]]:
     """Returns for each sample the negative log-likelihoods of its targets, in nats. A sample is read from its first
     symbol: the symbols before it are not known."""
-    symbols = np.concatenate([*(spelled.symbols for spelled in train.targets), np.empty(0, np.int64)])[:MOST]
+    symbols = np.concatenate([*(each.symbols for each in train.targets), np.empty(0, np.int64)])[:MOST]
     discount, orders = best_discount(symbols), counted(symbols)
-    return [[of_targets(orders, discount, spelled) for spelled in examples.targets] for examples in others]
+    return [[of_targets(orders, discount, each) for each in examples.targets] for examples in others]
 
 
-def of_targets(orders: Sequence[Order], discount: float, spelled: Spelled) -> Float[np.ndarray, "t"]:
+def of_targets(orders: Sequence[Order], discount: float, each: ByteTargets) -> Float[np.ndarray, "t"]:
     """Returns the negative log-likelihood of each target: the sum over its symbols."""
-    losses = -np.log(likelihoods(orders, discount, spelled.symbols))
-    return np.bincount(spelled.token, losses, minlength=spelled.targets)
+    losses = -np.log(likelihoods(orders, discount, each.symbols))
+    return np.bincount(each.token, losses, minlength=each.targets)
 
 
 def best_discount(symbols: Int[np.ndarray, "m"], order: int = ORDER) -> float:
@@ -109,8 +109,8 @@ def likelihoods(orders: Sequence[Order], discount: float, symbols: Int[np.ndarra
         if not len(order.codes):
             break
         codes = sequences(symbols, length)
-        before, has_context = found(order.contexts, codes >> BITS)
-        place, is_known = found(order.codes, codes)
+        before, has_context = lookup(order.contexts, codes >> BITS)
+        place, is_known = lookup(order.codes, codes)
         count = np.where(is_known, np.maximum(order.counts[place] - discount, 0), 0)
         lower = probability[length - 1 :]
         raised = (count + discount * order.kinds[before] * lower) / order.totals[before]
@@ -118,7 +118,7 @@ def likelihoods(orders: Sequence[Order], discount: float, symbols: Int[np.ndarra
     return probability
 
 
-def found(ordered: Int[np.ndarray, "k"], values: Int[np.ndarray, "m"]) -> tuple[np.ndarray, np.ndarray]:
+def lookup(ordered: Int[np.ndarray, "k"], values: Int[np.ndarray, "m"]) -> tuple[np.ndarray, np.ndarray]:
     """Returns (the place of each value in an ordered array, or any place; whether the value is there)."""
     place = np.searchsorted(ordered, values).clip(max=len(ordered) - 1)
     return place, ordered[place] == values

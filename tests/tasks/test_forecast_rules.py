@@ -73,8 +73,8 @@ def test_ridge_solves_its_normal_equations(seed, period, has_constant):
 def test_missing_values_are_replaced_and_known_ones_kept(seed, share, period):
     windows, _ = data(seed)
     missing = np.random.default_rng(seed).random(windows.shape) < share
-    found = completed(np.where(missing, np.nan, windows), period)
-    assert np.isfinite(found).all() and (found == windows)[~missing].all()
+    result = completed(np.where(missing, np.nan, windows), period)
+    assert np.isfinite(result).all() and (result == windows)[~missing].all()
 
 
 def test_a_missing_value_is_that_of_a_period_before_else_the_one_before():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from chopmix.tasks.baselines.ngrams import (
     SYMBOLS,
-    Spelled,
+    ByteTargets,
     best_discount,
     counted,
     likelihoods,
@@ -54,14 +54,14 @@ def test_the_probabilities_of_all_symbols_add_up_to_one(train, length, before, d
 def test_a_target_of_several_bytes_has_the_sum_of_their_losses():
     symbols, orders = np.array([97, 98, 256, 97]), counted(np.array([97, 98] * 20), 3)
     losses = -np.log(likelihoods(orders, 0.8, symbols))
-    found = of_targets(orders, 0.8, Spelled(symbols, np.array([0, 0, 1, 3]), 4))
-    np.testing.assert_allclose(found, [losses[0] + losses[1], losses[2], 0, losses[3]])
+    result = of_targets(orders, 0.8, ByteTargets(symbols, np.array([0, 0, 1, 3]), 4))
+    np.testing.assert_allclose(result, [losses[0] + losses[1], losses[2], 0, losses[3]])
 
 
 def test_texts_of_the_others_are_not_counted():
     def examples(*texts):
-        spelled = [Spelled(np.array(text), np.arange(len(text)), len(text)) for text in texts]
-        return Examples(np.empty((len(texts), 0)), (), (), spelled)
+        byte_targets = [ByteTargets(np.array(text), np.arange(len(text)), len(text)) for text in texts]
+        return Examples(np.empty((len(texts), 0)), (), (), byte_targets)
 
     train, one, two = examples([97, 98] * 20), examples([97, 98]), examples([99] * 30)
     first, second = predict_texts(train, [one, two])

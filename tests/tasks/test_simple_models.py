@@ -63,15 +63,15 @@ def test_classes_that_can_be_separated_are_separated(title):
 
 def test_the_majority_predicts_the_shares_of_the_classes():
     baseline = class_baselines(3)[0]
-    found = baseline.predict(examples(4, np.array([0, 0, 0, 2])), [examples(2, np.array([0, 0]))])[0]
-    np.testing.assert_allclose(np.exp(found), [[0.75, 1e-6, 0.25]] * 2)
+    result = baseline.predict(examples(4, np.array([0, 0, 0, 2])), [examples(2, np.array([0, 0]))])[0]
+    np.testing.assert_allclose(np.exp(result), [[0.75, 1e-6, 0.25]] * 2)
 
 
 def test_a_ridge_regression_finds_a_linear_function():
     x = RANDOM.normal(size=(200, 3))
     train = Examples(x, ((3,),), (), x @ [[1.0], [2.0], [-1.0]] + 5)
-    found = number_baselines()[1].predict(train, [train])[0]
-    np.testing.assert_allclose(found, train.targets, atol=0.05)
+    result = number_baselines()[1].predict(train, [train])[0]
+    np.testing.assert_allclose(result, train.targets, atol=0.05)
 
 
 def test_nine_shifted_copies_of_pictures():

@@ -91,11 +91,11 @@ def test_convolutions_of_several_items_are_those_of_each_item_alone(lengths, lay
     items = [torch.randn(length, 2) for length in lengths]
     number = torch.arange(len(items)).repeat_interleave(torch.tensor(lengths))
     together = stem(torch.cat(items), number, len(items)).split(lengths)
-    for item, found in zip(items, together):
+    for item, result in zip(items, together):
         x = item.T[None]
         for layer in stem.layers:
             x = torch.nn.functional.gelu(layer(x))
-        torch.testing.assert_close(found, x[0].T, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(result, x[0].T, rtol=1e-5, atol=1e-6)
 
 
 def test_a_stem_reads_the_measurements_around_a_token():
