@@ -131,8 +131,9 @@ def compared(name: str, seeds: Sequence[int]) -> dict[str, Any]:
     key = task.headline
     sign = 1.0 if task.metrics[key].larger_is_better else -1.0
     value = float(np.mean([on_all(task.metrics, run.sums[task_name])[key] for run in own]))
+    samples = len(own[0].sums[task_name].numbers)
     result = {
-        "name": name, "seeds": len(seeds), "metric": key, "samples": len(own[0].sums[task_name].numbers), "value": value,
+        "name": name, "seeds": len(seeds), "metric": key, "samples": samples, "value": value,
         "seconds": float(np.mean([sum(run.training_seconds or 0 for run in of_seed) for of_seed in runs.values()])),
     }  # fmt: skip
 
