@@ -65,6 +65,7 @@ COMMANDS = {
     "predict": ["predict", "shades-NAME", "--input", "image=classes/dark/0.png"],
     "evaluate --report": ["evaluate", "shades-NAME", "--report", "NEW", "--output", "NEW.jsonl"],
     "predict --data": ["predict", "shades-NAME", "--data", "classes", "--output", "NEW.csv", "--shard", "0/1"],
+    "baselines": ["baselines", "shades-NAME", "--limit", "0.01", "--json", "NEW.json"],
     "merge": ["merge", "NEW-merged.csv", "NEW.csv"],
     "forecast": ["forecast", "shades-NAME"],
     "compare": ["compare", "shades-NAME", "texts-NAME", "shades"],
@@ -79,7 +80,18 @@ COMMANDS = {
     "in_context": ["in_context", "shades-NAME"],
     "record": ["record", "CartPole-v1", "--policy", "NEW", "--out", "NEW"],
 }
-SILENT = {"predict", "prepare", "generate", "schema", "inspect", "report", "play", "in_context", "transcribe"}
+SILENT = {
+    "predict",
+    "baselines",
+    "prepare",
+    "generate",
+    "schema",
+    "inspect",
+    "report",
+    "play",
+    "in_context",
+    "transcribe",
+}
 """Commands that do not print the name, or only print that they cannot be used with such a run."""
 
 

@@ -90,6 +90,7 @@ LINES: dict[tuple[str, str], Lines] = {
         ("examples", "run", "--split", "val", "--number", "1"),
         ("examples", "run/config.yaml", "--split", "val", "--number", "1"),
     ),
+    ("baselines", "run"): (("baselines", "run", "--limit", "0.01"),),
     ("compare", "run"): (("compare", "run"), ("compare", "run", "--output", "output/x.md"), ("compare", "group")),
     ("export", "run"): (("export", "run", "output/x"),),
     ("explain", "configuration"): (("explain", "run/config.yaml"), ("explain", "{payload}")),

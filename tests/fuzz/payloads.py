@@ -72,7 +72,7 @@ KINDS: dict[str, set[str]] = {
         "accepted_by.input", "accepted_by.task", "transcribed_by.column", "transcribed_by.input",
         "transcribed_by.task", "digit_strings.held_out", "fsdd.held_out", "hugging_face.subset",
         "hugging_face.train", "hugging_face.val", "hugging_face.test", "manifest.columns", "manifest.files",
-        "manifest.key", "speech_commands.words", "text.field", "webdataset.columns", "mixture.share", "mixture.columns",
+        "manifest.key", "archive.name", "baselines.metric", "speech_commands.words", "text.field", "webdataset.columns", "mixture.share", "mixture.columns",
         "Data.columns",         "Training.input_dropout", "Training.freeze", "Training.train_only", "Checkpoints.best",
         "Adapters.on", "policy_gradient.target", "policy_gradient.advantage",
         "wandb.project", "wandb.name", "wandb.entity",

@@ -415,6 +415,14 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         **SEARCH,
         **READING,
     },
+    "baselines": {
+        "--split": splits,
+        "--task": texts,
+        "--metric": texts,
+        "--limit": st.sampled_from(["0.01", "0", "-1", "nan", "x"]),
+        "--json": outs,
+        **READING,
+    },
     "merge": {"--overwrite": None},
     "play": {
         "--environment": texts,
