@@ -76,13 +76,15 @@ def joined(parts: Sequence[OneFold], name: str, split: str) -> tuple[RunSums, Ta
     tasks = [{name: part.run.tasks[name]} for part in parts]
     own = pooled([part.with_sums(name, part.sums.tasks[name]) for part in parts], tasks)
     fitted = []
-    for each in zip(*(part.fitted.fitted for part in parts), strict=True):
+    by_title = [{each.title: each for each in part.fitted.fitted} for part in parts]
+    for title in (title for title in by_title[0] if all(title in of_fold for of_fold in by_title)):
+        each = [of_fold[title] for of_fold in by_title]
         seconds, problem = sum(of_fold.seconds for of_fold in each), next((f.problem for f in each if f.problem), "")
         sums = {}
         if not problem:
             folds = [part.with_sums(name, of_fold.sums[split]) for part, of_fold in zip(parts, each, strict=True)]
             sums = {split: pooled(folds, tasks).sums[name]}
-        fitted.append(Fitted(each[0].title, seconds, sums, problem))
+        fitted.append(Fitted(title, seconds, sums, problem))
     labels = pooled_units([part.sums for part in parts])
     samples = sum(len(part.sums.keys) for part in parts)
     remarks = dict.fromkeys(line for part in parts for line in part.fitted.remarks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -47,7 +48,7 @@ class Comparison(Record):
     """The duration of its training; None: unknown."""
     rows: list[BaselineRow]
     best: str
-    """The title of the best simple model: on the validation split, if there is one."""
+    """The title of the best simple model on the validation split; of a cross-validation, on all its samples."""
     sentence: str
     remarks: list[str] = []
 
@@ -97,7 +98,9 @@ def compared(
     comparisons = []
     for name in chosen:
         if name not in result.by_sample:
-            raise DataError(f"tasks.{name}: no sample of {split} has a target, or its loss compares samples")
+            raise DataError(
+                f"tasks.{name}: no sample of {split} has a target, or the loss of a sample depends on other samples"
+            )
         fitted = fit_baselines(trained, name, dict.fromkeys(("val", split)), limit, say)
         parts = numbered(trained, name, data, result.by_sample[name], fitted)
         result_of_task = comparison(split, *parts, metric)
@@ -114,9 +117,17 @@ def compared_tasks(trained: TrainedRun, names: Sequence[str] | None, metric: str
     chosen = [*names] if names is not None else [name for name, task in tasks.items() if task.baselines]
     for name in chosen or tasks:
         check_possible(name, tasks[name])
-        if metric is not None and metric not in tasks[name].metrics:
-            raise DataError(f"tasks.{name} has no metric {metric!r}; possible: {', '.join(tasks[name].metrics)}")
+        possible = comparable(tasks[name])
+        if metric is not None and metric not in possible:
+            raise DataError(
+                f"tasks.{name}: simple models cannot be compared by {metric!r}; possible: {', '.join(possible)}"
+            )
     return chosen
+
+
+def comparable(task: Task) -> list[str]:
+    """Returns the metrics that are computed from sums by sample, and of which larger or smaller values are better."""
+    return [name for name, metric in task.metrics.items() if metric.of_sums and metric.larger_is_better is not None]
 
 
 def numbered(
@@ -141,9 +152,9 @@ def comparison(
     """Returns the comparison of the sums of one task of a run with those of simple models on the same samples."""
     ((name, task),) = own.tasks.items()
     key = metric or task.headline
-    kind, value = task.metrics.get(key), on_all(task.metrics, own.sums[name]).get(key)
-    if kind is None or value is None or kind.larger_is_better is None:
-        raise DataError(f"tasks.{name}: simple models cannot be compared by {key!r}; possible: {possible(task, own)}")
+    kind, value = task.metrics[key], score(task, own.sums[name], key)
+    if value is None:
+        raise DataError(f"tasks.{name}: {key} of the run is not a finite number, or cannot be computed for all samples")
     sign = 1.0 if kind.larger_is_better else -1.0
     rows = [row_of(split, own, each, units, key, sign, value) for each in fitted.fitted]
     scores = {each.title: score(task, each.sums.get("val", each.sums.get(split)), key) for each in fitted.fitted}
@@ -155,16 +166,10 @@ def comparison(
     )  # fmt: skip
 
 
-def possible(task: Task, own: RunSums) -> str:
-    """Returns the names of the metrics by which a task can be compared."""
-    (sums,) = own.sums.values()
-    names = on_all(task.metrics, sums)
-    return ", ".join(key for key in names if task.metrics[key].larger_is_better is not None) or "none"
-
-
 def score(task: Task, sums: TaskSums | None, key: str) -> float | None:
-    """Returns a metric from sums by sample."""
-    return None if sums is None else on_all(task.metrics, sums).get(key)
+    """Returns a metric from sums by sample; None if it cannot be computed or is not finite."""
+    value = None if sums is None else on_all(task.metrics, sums).get(key)
+    return value if value is not None and math.isfinite(value) else None
 
 
 def row_of(
@@ -192,7 +197,8 @@ def sentence(rows: Sequence[BaselineRow], best: str, units: Units) -> str:
     title = row.title[:1].upper() + row.title[1:]
     if row.interval is None:
         side = "better" if row.better > 0 else "worse"
-        return f"The run is {side} than the best simple model ({row.title}) by {abs(row.better):.4f}; {units.problem}."
+        reason = units.problem or "the metric has no interval"
+        return f"The run is {side} than the best simple model ({row.title}) by {abs(row.better):.4f}; {reason}."
     low, high = row.interval
     if low > 0:
         return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -70,16 +70,18 @@ def fit_baselines(
         raise DataError(f"tasks.{name}: no training sample has a target, so no simple model can be fitted")
     samples += [[*read_samples(trained, name, split, split.all())] for split in others]
     layout = layout_of([sample for part in samples for sample in part])
-    examples = [examples_of(part, layout) for part in samples]
+    train_examples, *scored = (examples_of(part, layout) for part in samples)
+    blind = [replace(examples, targets=None) for examples in scored]
     fitted = []
     for baseline in task.baselines:
         say(f"simple models: {baseline.title}")
-        outcome = in_process(partial(baseline.predict, examples[0], examples[1:]), limit)
+        received = scored if baseline.is_likelihood else blind
+        outcome = in_process(partial(baseline.predict, train_examples, received), limit)
         if outcome.problem:
             fitted.append(Fitted(baseline.title, outcome.seconds, {}, outcome.problem))
         elif outcome.value is not None:  # else the model is not for such data
-            scored = zip(splits, samples[1:], outcome.value, strict=True)
-            sums = {split: sums_of(task, part, predictions) for split, part, predictions in scored}
+            by_split = zip(splits, samples[1:], outcome.value, strict=True)
+            sums = {split: sums_of(task, part, predictions) for split, part, predictions in by_split}
             fitted.append(Fitted(baseline.title, outcome.seconds, sums))
     return TaskBaselines(fitted, [*remarks_on(trained, layout, len(samples[0]), len(train.all()))])
 

@@ -464,7 +464,7 @@ class Task:
 
     def baseline_output(self, prediction: Any, targets: Targets) -> Tensor:
         """Returns the prediction of a baseline for a sample as the output of the task's head. `targets` are those of
-        the sample; true values in them must not be used. The default returns a row with the prediction."""
+        the sample; their true values must not change the prediction. The default returns a row with it."""
         return torch.as_tensor(prediction, dtype=torch.float32)[None]
 
     def rare(self, values: Iterable[Any]) -> str:

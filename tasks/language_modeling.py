@@ -112,7 +112,11 @@ class LanguageModeling(Task):
     def baselines(self) -> Sequence[Baseline]:
         """Character n-grams for a text without other inputs."""
         is_text_alone = self.choppers[self.target].kind == "text" and [*self.choppers] == [self.target]
-        return [Baseline("interpolated n-grams of six bytes", predict_texts)] if is_text_alone else []
+        return (
+            [Baseline("interpolated six-gram model of bytes", predict_texts, is_likelihood=True)]
+            if is_text_alone
+            else []
+        )
 
     def baseline_features(self, items: Mapping[str, Any]) -> dict[str, np.ndarray | str]:
         return {}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +16,7 @@ from .start import (
     BAD_SHARE,
     FROZEN,
     INSPECTED,
+    FileInput,
     Start,
     advice,
     bad_share_of,
@@ -28,7 +27,6 @@ from .start import (
     rare_classes,
     split_settings,
     training_of,
-    unreadable,
 )
 
 
@@ -67,34 +65,7 @@ def images(path: Path, encoder: str | None = None) -> Start:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ImageInput:
-    """An input of images."""
-
-    options: dict[str, Any]
-    """The options of the input in a YAML."""
-    tokens: int
-    """The number of tokens of an image."""
-    sizes: str
-    """The sizes of the images, as a part of a sentence."""
-    bad: list[str]
-    """The keys of the inspected images that cannot be read."""
-    inspected: int
-    """The number of inspected images that can be read."""
-
-    def line(self, count: int) -> str:
-        """Returns a sentence about `count` images."""
-        return f"{count:,} images of {self.sizes}{unreadable(self.bad, self.inspected)}"
-
-    def comments(self, name: str) -> dict[str, str]:
-        """Returns the comments on the options, for an input with this name."""
-        return {
-            f"inputs.{name}.size": "images are scaled to this size",
-            f"inputs.{name}.patch_size": f"{self.tokens} tokens per image",
-        }
-
-
-def image_input(samples: Samples, column: str = "image") -> ImageInput:
+def image_input(samples: Samples, column: str = "image") -> FileInput:
     """Returns the input for the images in a column. Raises DataError if none can be read."""
     sizes, colour, bad = inspected_images(samples, column)
     sides = np.array(sizes)
@@ -104,7 +75,9 @@ def image_input(samples: Samples, column: str = "image") -> ImageInput:
     augment = {"use": "image_augmentation", "shift": max(1, size // 14)} | ({"flip": True} if colour else {})
     options = {"use": "image", "size": size, "patch_size": patch, "channels": 3 if colour else 1, "augment": augment}
     text += f" pixels, {'in colour' if colour else 'grey'}"
-    return ImageInput(options, (size // patch) ** 2, text, bad, len(sizes))
+    tokens = (size // patch) ** 2
+    notes = {"size": "images are scaled to this size", "patch_size": f"{tokens} tokens per image"}
+    return FileInput("images", options, tokens, text, bad, len(sizes), notes)
 
 
 def inspected_images(samples: Samples, column: str) -> tuple[list[tuple[int, int]], bool, list[str]]:

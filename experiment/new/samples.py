@@ -41,8 +41,8 @@ DROPPED = 0.2
 def samples(paths: Sequence[Path], key: str) -> Start:
     """Returns the configuration for a table and folders whose files are named by the values in the column `key` of the
     table (`17.png`), and writes the joined table `TABLE-samples.csv`. The inputs are the files of each folder, the
-    numbers of the table, and its columns of texts; the target is found like for `new sounds`. Raises DataError or
-    UsageError if there is not exactly one table, if a key occurs twice or in no folder, or if a folder has no files."""
+    numbers of the table, and its columns of texts; `target_of` chooses the target. Raises DataError or UsageError if
+    there is not exactly one table, if a key occurs twice or in no folder, or if a folder has no files."""
     tables, folders = [path for path in paths if path.is_file()], [path for path in paths if path.is_dir()]
     if len(tables) != 1:
         raise UsageError(f"name one table (.csv, .tsv, .jsonl) and folders of files, not {len(tables)} tables")

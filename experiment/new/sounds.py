@@ -6,7 +6,6 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from .start import (
     FROZEN,
     GROUPS,
     INSPECTED,
+    FileInput,
     Start,
     bad_share_of,
     encoder_input,
@@ -28,7 +28,6 @@ from .start import (
     model_of,
     target_of,
     training_of,
-    unreadable,
 )
 
 SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif"}
@@ -66,34 +65,7 @@ def sounds(path: Path, encoder: str | None = None) -> Start:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class SoundInput:
-    """An input of sounds."""
-
-    options: dict[str, Any]
-    """The options of the input in a YAML."""
-    tokens: int
-    """The largest number of tokens of a sound, and one more."""
-    lengths: str
-    """The durations and rates of the sounds, as a part of a sentence."""
-    bad: list[str]
-    """The paths of the inspected sounds that cannot be read."""
-    inspected: int
-    """The number of inspected sounds that can be read."""
-
-    def line(self, count: int) -> str:
-        """Returns a sentence about `count` sounds."""
-        return f"{count:,} sounds of {self.lengths}{unreadable(self.bad, self.inspected)}"
-
-    def comments(self, name: str) -> dict[str, str]:
-        """Returns the comments on the options, for an input with this name."""
-        return {
-            f"inputs.{name}.frames": f"10 ms each: about {self.tokens - 1} tokens",
-            f"inputs.{name}.longest": "seconds; longer sounds are cut",
-        }
-
-
-def sound_input(manifest: Path, rows: Sequence[Mapping[str, Any]], file: str) -> SoundInput:
+def sound_input(manifest: Path, rows: Sequence[Mapping[str, Any]], file: str) -> FileInput:
     """Returns the input for the sounds whose paths are in the column `file`. Raises DataError if none can be read."""
     rates, lengths, bad = inspected_sounds(manifest, rows, file)
     rate = min(rates.most_common(1)[0][0], 16000)
@@ -106,7 +78,9 @@ def sound_input(manifest: Path, rows: Sequence[Mapping[str, Any]], file: str) ->
         "augment": {"use": "spectrogram_augmentation", "mels": 8, "frames": 8, "stripes": 1},
     }  # fmt: skip
     hertz = ", ".join(f"{rate:,} Hz" for rate in rates)
-    return SoundInput(options, tokens, f"{min(lengths):.1f} to {max(lengths):.1f} s at {hertz}", bad, len(lengths))
+    text = f"{min(lengths):.1f} to {max(lengths):.1f} s at {hertz}"
+    notes = {"frames": f"10 ms each: about {tokens - 1} tokens", "longest": "seconds; longer sounds are cut"}
+    return FileInput("sounds", options, tokens, text, bad, len(lengths), notes)
 
 
 def inspected_sounds(

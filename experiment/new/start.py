@@ -15,6 +15,7 @@ import numpy as np
 
 from ...files.errors import UsageError
 from ...files.printing import listed
+from ...tasks.classification import FEW
 
 INSPECTED = 500
 """The largest number of files that are opened to find sizes, rates and durations."""
@@ -78,6 +79,34 @@ class Start:
             read = self.training["steps"] * self.training["samples_per_step"] / trained
             comments["training.steps"] = f"reads each of about {trained:,.0f} training samples {read:.0f} times"
         return comments
+
+
+@dataclass(frozen=True)
+class FileInput:
+    """An input of files."""
+
+    noun: str
+    """What the files are: `images`."""
+    options: dict[str, Any]
+    """The options of the input in a YAML."""
+    tokens: int
+    """The largest number of tokens of a file."""
+    text: str
+    """The sizes of the files, as a part of a sentence."""
+    bad: list[str]
+    """The inspected files that cannot be read."""
+    inspected: int
+    """The number of inspected files that can be read."""
+    notes: Mapping[str, str]
+    """Comments on the options."""
+
+    def line(self, count: int) -> str:
+        """Returns a sentence about `count` files."""
+        return f"{count:,} {self.noun} of {self.text}{unreadable(self.bad, self.inspected)}"
+
+    def comments(self, name: str) -> dict[str, str]:
+        """Returns the comments on the options, for an input with this name."""
+        return {f"inputs.{name}.{key}": note for key, note in self.notes.items()}
 
 
 def training_of(samples: int, most: int = 1000) -> dict[str, Any]:
@@ -186,10 +215,6 @@ def labelled(values: Sequence[Any], label: str, group: str | None, found: list[s
     return {"tasks": classification(counts, label), "best": "val/accuracy",
             "data": split_settings(counts, label, group),
             "found": [*found, classes_line(counts), *advice(counts, group), *rare_classes(counts)]}  # fmt: skip
-
-
-FEW = 10
-"""Classes with fewer samples in a split are named in a warning."""
 
 
 def rare_classes(counts: Counter, share: float = 0.1) -> list[str]:

@@ -41,8 +41,8 @@ class Examples:
     """The shapes of these arrays, in order."""
     texts: Sequence[Sequence[str]]
     """For each input of texts, the n texts; empty if missing."""
-    targets: Any
-    """The n targets (see `Task.baseline_target`), an array or a list."""
+    targets: Any = None
+    """The n targets (see `Task.baseline_target`), an array or a list; None: they are predicted."""
 
 
 Predict = Callable[[Examples, Sequence[Examples]], Sequence[Any]]
@@ -57,6 +57,9 @@ class Baseline:
     title: str
     predict: Predict
     """A function of a module, so that it can be sent to another process."""
+    is_likelihood: bool = False
+    """Whether the model returns the likelihoods of the targets, like a language model. Only such a model receives the
+    targets of the samples that it predicts."""
 
 
 def class_baselines(classes: int) -> list[Baseline]:

@@ -158,7 +158,7 @@ def test_a_target_that_no_simple_model_predicts_is_refused():
 
 def test_metrics_that_cannot_be_compared_are_refused():
     run = run_of("classification")
-    with pytest.raises(DataError, match=r"no metric 'mae'; possible: loss, accuracy"):
+    with pytest.raises(DataError, match=r"cannot be compared by 'mae'; possible: loss, accuracy"):
         compared(run, metric="mae")
     with pytest.raises(DataError, match=r"cannot be compared by 'auroc'; possible: loss, accuracy"):
         compared(run, metric="auroc")
