@@ -124,6 +124,7 @@ REACHED = (
         more=lambda: held_out(),
     ),
     Reached("sensor/motions", "four activities from six-axis motion sensors", more=lambda: folds()),
+    Reached("sensor/series", "GunPoint of the UCR archive, 40 series for training", BOTH),
     Reached(
         "sensor/temperatures",
         "the temperature (30-year normals) of the next 24 hours in Seattle, from the last 72",
