@@ -38,11 +38,12 @@ DROPPED = 0.2
 """The share of the training samples from which an input is dropped, so that the model also predicts without it."""
 
 
-def samples(paths: Sequence[Path], key: str) -> Start:
+def samples(paths: Sequence[Path], key: str, output: Path) -> Start:
     """Returns the configuration for a table and folders whose files are named by the values in the column `key` of the
-    table (`17.png`), and writes the joined table `TABLE-samples.csv`. The inputs are the files of each folder, the
-    numbers of the table, and its columns of texts; `target_of` chooses the target. Raises DataError or UsageError if
-    there is not exactly one table, if a key occurs twice or in no folder, or if a folder has no files."""
+    table (`17.png`), and writes the joined table `TABLE-samples.csv` into the folder `output`. The inputs are the files
+    of each folder, the numbers of the table, and its columns of texts; `target_of` chooses the target. Raises DataError
+    or UsageError if there is not exactly one table, if a key occurs twice or in no folder, or if a folder has no
+    files."""
     tables, folders = [path for path in paths if path.is_file()], [path for path in paths if path.is_dir()]
     if len(tables) != 1:
         raise UsageError(f"name one table (.csv, .tsv, .jsonl) and folders of files, not {len(tables)} tables")
@@ -51,15 +52,17 @@ def samples(paths: Sequence[Path], key: str) -> Start:
     if key not in columns:
         raise UsageError(f"{table} has no column {key!r}; possible for --key: {', '.join(columns)}")
     check_keys(table, rows, key)
-    files = {name_of(folder.resolve().name): files_in(folder) for folder in folders}
-    if taken := next((name for name in files if name in columns), None):
-        raise UsageError(f"{table} has the column {taken!r}, which is also the name of a folder; rename one of them")
+    names = [name_of(folder.resolve().name) for folder in folders]
+    if taken := next((name for name in names if name in (*columns, NUMBERS) or names.count(name) > 1), None):
+        raise UsageError(f"{taken!r} is the name of a folder and of another folder or a column; rename one of them")
+    files = dict(zip(names, map(files_in, folders), strict=True))
     keys = [str(row[key]) for row in rows]
     for name, by_key in files.items():
         if not {*keys} & by_key.keys():
             example = next(iter(by_key.values())).name
             raise UsageError(f"no value of {key!r} in {table} is the name of a file in {name}, such as {example}")
-    joined = write_joined(table, rows, columns, key, files)
+    joined = output / f"{table.name.partition('.')[0]}-samples.csv"
+    write_joined(joined, rows, columns, key, files)
     return start_of(joined, key, files, columns)
 
 
@@ -89,12 +92,10 @@ def files_in(folder: Path) -> dict[str, Path]:
 
 
 def write_joined(
-    table: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], key: str,
+    file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], key: str,
     files: Mapping[str, Mapping[str, Path]],
-) -> Path:  # fmt: skip
-    """Writes the rows with a column of paths for each folder, next to the table. Returns the path of the file. Raises
-    UsageError if it exists."""
-    file = table.with_name(f"{table.name.partition('.')[0]}-samples.csv")
+) -> None:  # fmt: skip
+    """Writes the rows with a column of paths for each folder. Raises UsageError if the file exists."""
     if file.exists():
         raise UsageError(f"{file} exists already; delete it, or use it: {{use: manifest, train: {file}}}")
     with atomic_file(file, "w", newline="") as opened:
@@ -104,7 +105,6 @@ def write_joined(
             paths = [by_key.get(str(row[key])) for by_key in files.values()]
             relative = ["" if path is None else os.path.relpath(path, file.parent) for path in paths]
             writer.writerow(["" if row.get(name) is None else row[name] for name in columns] + relative)
-    return file
 
 
 @dataclass

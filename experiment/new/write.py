@@ -42,7 +42,7 @@ def write_start(
     if kind == SAMPLES:
         if key is None:
             raise UsageError("name the column by which the data are joined: --key id")
-        start = samples(paths, key)
+        start = samples(paths, key, file.parent)
     elif len(paths) > 1 or key is not None:
         raise UsageError(
             f"{kind} are one file or folder; several of them are joined by: chopmix new samples ... --key id"

@@ -103,6 +103,25 @@ def test_folders_without_files_or_with_two_files_of_a_key_are_refused(tmp_path):
         files_in(tmp_path / "mixed")
 
 
+def test_folders_with_the_same_name_are_refused(capsys):
+    write()
+    for other in ("more/photos", "measurements", "note"):
+        Image.new("L", (8, 8)).save(folder_of(f"{other}/s1.png"))
+        assert main(["new", "samples", "parts.csv", "photos", other, "--key", "id"]) == 2
+        name = other.rpartition("/")[2]
+        assert f"'{name}' is the name of a folder and of another folder or a column" in capsys.readouterr().err
+
+
+def test_files_are_written_to_the_folder_of_the_output(tmp_path):
+    write()
+    before = {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "there").mkdir()
+    assert main([*COMMAND, "--output", "there/x.yaml"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {*before, "there"}
+    small = ["training.steps=1", "model.width=16", "model.depth=1", "model.heads=1", "evaluation.baselines=false"]
+    assert main(["train", "there/x.yaml", *small]) == 0
+
+
 def test_the_joined_table_is_not_replaced(capsys):
     write()
     assert main(COMMAND) == 0 and main([*COMMAND, "--output", "other.yaml"]) == 2

@@ -124,6 +124,10 @@ NAMES = (
 """Hostile names of classes, columns, cells, keys and files."""
 
 
+Source = tuple[str, str, dict[str, bytes]]
+"""(kind of data for `chopmix new`, name of the file or folder, contents of all files by name)"""
+
+
 def csv_of(rows: list[list[str]]) -> bytes:
     import csv
 
@@ -152,6 +156,16 @@ def samples(column: str, value: str, file: str = "rows.csv") -> dict[str, bytes]
     return {file: csv_of([["key", "image", "label", column], *rows])}
 
 
+def parts(
+    key: str = "id", column: str = "note", value: str = "a", folder: str = "pictures", file: str = "s{}"
+) -> Source:
+    """A table and a folder that `chopmix new samples` joins: (the key's column, the folder, the files)."""
+    keys = [file.format(n) for n in range(8)]
+    rows = [[each, f"{value} and more words", n, "ab"[n % 2]] for n, each in enumerate(keys)]
+    files = {f"{folder}/{as_file(each, '.png')}": png(n) for n, each in enumerate(keys)}
+    return key, folder, {"parts.csv": csv_of([[key, column, "size", "label"], *rows]), **files}
+
+
 def shard(name: str) -> dict[str, bytes]:
     record = {"command": "predict", "run": name, "weights": name, "data": name, "settings": {name: name}, "count": 1,
               "index": 0, "samples": 1}  # fmt: skip
@@ -163,8 +177,6 @@ def as_file(name: str, ending: str) -> str:
     return f"{name.replace('/', '_')}{ending}"
 
 
-Source = tuple[str, str, dict[str, bytes]]
-"""(kind of data for `chopmix new`, name of the file or folder, contents of all files by name)"""
 DATA: dict[str, Callable[[str], Source]] = {
     "a class folder of images": lambda name: ("images", "photos", photos(name)),
     "a column of times": lambda name: ("table", "log.csv", {"log.csv": log(time=name)}),
@@ -182,6 +194,15 @@ DATA: dict[str, Callable[[str], Source]] = {
     ),
 }  # fmt: skip
 """Data for `chopmix new` that contain a hostile name."""
+JOIN = ("new", "samples", "parts.csv", "{data}", "--key={kind}", "--output", "output/new.yaml")
+JOINED: dict[str, Callable[[str], Source]] = {
+    "a key of joined samples": lambda name: parts(file=name.replace("{", "(").replace("}", ")") + "{}"),
+    "a column of keys": lambda name: parts(key=name),
+    "a column of joined samples": lambda name: parts(column=name),
+    "a text of joined samples": lambda name: parts(value=name),
+    "a folder of joined samples": lambda name: parts(folder=as_file(name, "")),
+}
+"""Data for `chopmix new samples` that contain a hostile name."""
 ROWS: dict[str, Callable[[str], Source]] = {
     "a column of samples": lambda name: ("", "rows.csv", samples(name, "x")),
     "a cell and a key": lambda name: ("", "rows.csv", samples("more", name)),
@@ -224,7 +245,7 @@ class FileCase:
         return tuple(word.replace("{kind}", kind).replace("{data}", data) for word in self.words)
 
     def _source(self) -> Source:
-        return {**DATA, **ROWS, **SHARDS}[self.place](self.name)
+        return {**DATA, **JOINED, **ROWS, **SHARDS}[self.place](self.name)
 
 
 def file_cases() -> Iterator[FileCase]:
@@ -232,6 +253,7 @@ def file_cases() -> Iterator[FileCase]:
     readers = {place: [LINES["new", "data"]] for place in DATA} | {
         place: [LINES["merge", "shards"]] for place in SHARDS
     }
+    readers |= {place: [(JOIN,)] for place in JOINED}
     readers |= {place: [LINES[word, "data"] for word in ("predict", "evaluate", "embed")] for place in ROWS}
     readers[RESULTS] = [LINES["compare", "run"], LINES["report", "run"], (("train", "run", "training.steps=5"),)]
     for place, groups in readers.items():

@@ -50,3 +50,12 @@ def test_no_name_adds_a_line_to_a_configuration(judge, runs, tmp_path, place, en
     case = hostile_files.FileCase(place, f"b{end}{hostile_files.STEPS[0]}{end}#", hostile_files.LINES["new", "data"][0])
     payloads.run_case(case, runs, judge, tmp_path)
     assert (judge.case / "output" / "new.yaml").exists()
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("place", hostile_files.JOINED)
+def test_joined_samples_with_every_hostile_name(judge, runs, tmp_path, place):
+    """`chopmix new samples` writes or refuses; nothing is executed or written elsewhere."""
+    for case in hostile_files.file_cases():
+        if case.place == place:
+            payloads.run_case(case, runs, judge, tmp_path)
