@@ -29,6 +29,7 @@ from chopmix.experiment import run_page
 from chopmix.files import trust
 from chopmix.inference import intervals, pages
 from chopmix.inference.evaluator import Result
+from chopmix.inference.evaluators.baselines import Baselines
 from chopmix.inference.evaluators.report import ReportPage
 from hypothesis import settings
 
@@ -114,6 +115,21 @@ def no_reports():
         patched.setattr(run_page, "write_run_page", lambda run, file, group=None: None)
         patched.setattr(run_page, "store_sums", lambda run, data, generated: None)
         yield write
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_comparisons():
+    """Training compares no run with simple models at its end, which takes seconds. Yields the function that does."""
+    compare = Baselines.run
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Baselines, "run", lambda self, trained, say: Result())
+        yield compare
+
+
+@pytest.fixture
+def comparisons(no_comparisons, monkeypatch):
+    """Training compares runs with simple models."""
+    monkeypatch.setattr(Baselines, "run", no_comparisons)
 
 
 @pytest.fixture(scope="session", autouse=True)

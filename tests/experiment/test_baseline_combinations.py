@@ -20,6 +20,7 @@ from test_combinations import ALL, equal, home, stopped_equals_whole, trained, w
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.usefixtures("comparisons"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]

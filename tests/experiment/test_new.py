@@ -117,6 +117,18 @@ KINDS = {
 }
 
 
+@pytest.mark.system
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_written_configurations_are_compared_with_simple_models(kind, here, comparisons):
+    make, words, *_ = KINDS[kind]
+    make(here)
+    assert main(["new", *words, "--output", "x.yaml"]) == 0
+    has_baselines = "evaluation" in yaml.safe_load((here / "x.yaml").read_text())
+    assert main(["train", "x.yaml", "training.steps=2", "out=run"]) == 0
+    assert (here / "run" / "report" / "baselines.json").exists() == has_baselines
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_written_configurations_train_without_a_change(kind, here, capsys):
     make, words, tasks, summary = KINDS[kind]

@@ -218,7 +218,7 @@ class Few(SampleDataset):
         return Listed([f"{split} {n}" for n in range(24)], rows)
 
 
-def test_the_comparison_of_a_training_is_printed_and_stored(tmp_path, capsys, reports):
+def test_the_comparison_of_a_training_is_printed_and_stored(tmp_path, capsys, reports, comparisons):
     (tmp_path / "few.yaml").write_text(CONFIG)
     assert main(["train", "few.yaml", "evaluation.baselines=true", "--trust", "test_baselines"]) == 0
     text = "".join(capsys.readouterr())
