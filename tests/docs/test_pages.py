@@ -164,7 +164,7 @@ def shortened(words: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
+def checkout(tmp_path, monkeypatch, all_resamples):
     """A working folder like a checkout, with small data sets."""
     for name in ("configs", "benchmarks", "train.py"):
         (tmp_path / name).symlink_to(ROOT / name)
