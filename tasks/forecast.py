@@ -34,6 +34,9 @@ FITTED = 256
 """The number of items from which `fit` computes at a time."""
 MOST_NUMBERS = 2**24
 """The largest number of measurements from which the ridge regression is fitted; they are spread evenly."""
+MOST_DIFFERENCES, MOST_COEFFICIENTS = 1024, 2**20
+"""The largest number of differences in a window from which a ridge regression forecasts, and of all its coefficients.
+Longer windows and more channels have no ridge regression."""
 
 
 class Spread(Record):
@@ -191,8 +194,12 @@ class Forecast(Task):
 
     @cached_property
     def coefficients(self) -> Float[np.ndarray, "c k h"]:
-        """The coefficients of the ridge regression."""
-        return np.array(self.learned.ridge, dtype=np.float64)
+        """The coefficients of the ridge regression. Raises DataError if they are for items of another length."""
+        coefficients, (low, high) = np.array(self.learned.ridge, dtype=np.float64), self.learned.tokens
+        measurements = low * self.chopper.window
+        if low != high or coefficients.shape[1] != measurements - (self.period or 1):
+            raise DataError(f"spread.json: its ridge regression is not for items of {measurements} measurements")
+        return coefficients
 
     @property
     def names_of_baselines(self) -> list[str]:
@@ -266,13 +273,16 @@ class Forecast(Task):
         windows, futures = (torch.cat(column).double().numpy() for column in zip(*kept))
         complete = ~np.isnan(windows).any((1, 2))
         windows, futures = windows[complete], futures[complete]
-        if windows.shape[1] < 1 + (self.period or 1) or len(windows) < 2:
+        count, size = windows.shape[1] - (self.period or 1), windows.shape[2] * futures.shape[1]
+        if len(windows) < 2 or not 1 <= count <= MOST_DIFFERENCES or count * size > MOST_COEFFICIENTS:
             return None
         coefficients, constants, errors = fit_ridge(windows, futures, self.period)
         if np.isnan(errors).all():
             return None
-        squares = (futures - ridge_forecast(coefficients, constants, windows, futures.shape[1], self.period)) ** 2
-        return coefficients.tolist(), torch.from_numpy(errors), torch.from_numpy(np.nanmean(squares, axis=0))
+        errors_of_steps = futures - ridge_forecast(coefficients, constants, windows, futures.shape[1], self.period)
+        known = (~np.isnan(errors_of_steps)).sum(0).clip(min=1)
+        squares = np.nansum(errors_of_steps**2, axis=0) / known
+        return coefficients.tolist(), torch.from_numpy(errors), torch.from_numpy(squares)
 
     def stacked(self, data: TrainingColumns) -> Iterator[tuple[Float[Tensor, "s t p"], Float[Tensor, "s h c"]]]:
         """Yields the values of the tokens of training items and their futures, of FITTED items of the same length

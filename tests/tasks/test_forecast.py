@@ -9,6 +9,7 @@ from chopmix.data.samples import Listed
 from chopmix.experiment.build import TrainingData
 from chopmix.files.reading import DataError
 from chopmix.models.batch import Targets
+from chopmix.tasks import forecast
 from chopmix.tasks.baselines.forecast_rules import fit_ridge, ridge_forecast
 from chopmix.tasks.forecast import Forecast, Spread
 from chopmix.tasks.measuring.forecast_report import ForecastReporter
@@ -204,6 +205,34 @@ def test_items_of_several_lengths_have_no_ridge_regression():
     random = np.random.default_rng(0)
     learned = task.fit(training([(random.normal(size=(6 + n % 2, 1)), random.normal(size=(3, 1))) for n in range(40)]))
     assert learned.ridge is None and learned.baseline == ["last_value"] and learned.tokens == (6, 7)
+
+
+def test_coefficients_for_items_of_another_length_are_refused():
+    task = task_of(["a"], period=3, steps=2)
+    window = torch.zeros(1, 6, 1)
+    for count, tokens, fits in ((3, (6, 6), True), (4, (6, 6), False), (3, (5, 6), False)):
+        task.__dict__.pop("coefficients", None)
+        task.learned = Spread(baseline=["ridge"], error=[[1.0, 1.0]], ridge=[[[0.0, 0.0]] * count], tokens=tokens)
+        if fits:
+            assert task.forecasts(window).shape == (1, 3, 2, 1)
+        else:
+            with pytest.raises(DataError, match="spread.json: its ridge regression is not for items of"):
+                task.forecasts(window)
+
+
+@pytest.mark.parametrize("limit", ["MOST_DIFFERENCES", "MOST_COEFFICIENTS"])
+def test_long_windows_and_missing_futures(monkeypatch, limit):
+    """A step without any future value causes no warning, and a regression that is too large is not fitted."""
+    random = np.random.default_rng(0)
+    pairs = [(random.normal(size=(6, 2)), random.normal(size=(3, 2))) for _ in range(40)]
+    for _, future in pairs:
+        future[2, 1] = math.nan
+    task = Forecast(target="future", input="wave")
+    task.choppers = {"wave": SensorChopper(channels={"a": None, "b": None}, mean=0, scale=1)}
+    learned = task.fit(training(pairs))
+    assert np.shape(learned.ridge) == (2, 5, 3) and not np.any(learned.ridge[1]) and np.isfinite(learned.error).all()
+    monkeypatch.setattr(forecast, limit, 4)
+    assert task.fit(training(pairs)).ridge is None
 
 
 @pytest.mark.parametrize(
