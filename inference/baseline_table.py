@@ -64,8 +64,9 @@ class Comparison(Record):
             if row.value is None:
                 rows.append([row.title, f"{row.seconds:.1f}", row.problem, "", ""])
                 continue
-            ends = f"{row.interval[0]:+.4f} to {row.interval[1]:+.4f}" if row.interval else ""
-            rows.append([row.title, f"{row.seconds:.1f}", figure_text(row.value), f"{row.better:+.4f}", ends])
+            decimals = decimals_of(row)
+            ends = " to ".join(f"{end:+.{decimals}f}" for end in row.interval or ())
+            rows.append([row.title, f"{row.seconds:.1f}", figure_text(row.value), f"{row.better:+.{decimals}f}", ends])
         return rows
 
     def table(self) -> Table:
@@ -194,16 +195,24 @@ def sentence(rows: Sequence[BaselineRow], best: str, units: Units) -> str:
     row = next((row for row in rows if row.title == best and row.better is not None), None)
     if row is None:
         return "No simple model could be fitted."
-    title = row.title[:1].upper() + row.title[1:]
+    title, decimals = row.title[:1].upper() + row.title[1:], decimals_of(row)
+    size = f"{abs(row.better):.{decimals}f}"
     if row.interval is None:
         side = "better" if row.better > 0 else "worse"
         reason = units.problem or "the metric has no interval"
-        return f"The run is {side} than the best simple model ({row.title}) by {abs(row.better):.4f}; {reason}."
+        return f"The run is {side} than the best simple model ({row.title}) by {size}; {reason}."
     low, high = row.interval
     if low > 0:
-        return (
-            f"The run is better than the best simple model ({row.title}) by {row.better:.4f} ({low:.4f} to {high:.4f})."
-        )
+        ends = f"{low:.{decimals}f} to {high:.{decimals}f}"
+        return f"The run is better than the best simple model ({row.title}) by {size} ({ends})."
     if high < 0:
-        return f"{title} is better than this run by {-row.better:.4f} ({-high:.4f} to {-low:.4f})."
-    return f"{title} is as good as this run (difference {row.better:+.4f}, {low:+.4f} to {high:+.4f})."
+        return f"{title} is better than this run by {size} ({-high:.{decimals}f} to {-low:.{decimals}f})."
+    ends = f"{low:+.{decimals}f} to {high:+.{decimals}f}"
+    return f"{title} is as good as this run (difference {row.better:+.{decimals}f}, {ends})."
+
+
+def decimals_of(row: BaselineRow) -> int:
+    """Returns the number of decimals with which the difference of a row and its interval have at least two digits, at
+    least 4."""
+    largest = max(abs(number) for number in (row.better, *(row.interval or ())))
+    return min(max(4, 1 - math.floor(math.log10(largest))), 12) if largest else 4

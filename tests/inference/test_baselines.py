@@ -178,6 +178,9 @@ class NoUnits:
      "The run is better than the best simple model (ridge regression) by 0.0300 (0.0100 to 0.0500)."),
     (-0.03, (-0.05, -0.01), "Ridge regression is better than this run by 0.0300 (0.0100 to 0.0500)."),
     (0.01, (-0.01, 0.03), "Ridge regression is as good as this run (difference +0.0100, -0.0100 to +0.0300)."),
+    (-0.00001, (-0.00004, 0.00002),
+     "Ridge regression is as good as this run (difference -0.000010, -0.000040 to +0.000020)."),
+    (0.0, (0.0, 0.0), "Ridge regression is as good as this run (difference +0.0000, +0.0000 to +0.0000)."),
     (-0.01, None, "The run is worse than the best simple model (ridge regression) by 0.0100; there are only 9 blocks."),
 ]))  # fmt: skip
 def test_sentences(better, interval, text):
